@@ -1,0 +1,74 @@
+# Everything that this repository does. `make help` lists it.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PORT   ?= 8000
+
+BIN    := $(VENV)/bin
+# The environment is rebuilt exactly when what it is made from changes.
+STAMP  := $(VENV)/.installed-$(firstword $(shell cat requirements.txt pyproject.toml | cksum))
+CODE   := lib tests tools benchmarks notebooks
+
+# A copy of the tree tests its own library, whatever the environment was installed from.
+export PYTHONPATH := $(CURDIR)/lib
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test check gates serve lab ledger bench rehome clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create the environment (the other targets do it by themselves)
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is older than 3.11 or lacks venv." >&2; \
+	  echo "      Install it (Debian: apt install python3-venv) or name another: make PYTHON=python3.12 ..." >&2; \
+	  exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+book: $(STAMP) ## Execute the notebooks and render the book; warnings are errors
+	@$(BIN)/python tools/build.py
+
+test: $(STAMP) ## Test the library, the notebooks and the built site
+	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --nbval-lax \
+	  --ignore=tests/site --ignore=tests/gates lib tests notebooks
+	@$(BIN)/python tools/build.py
+	$(BIN)/python -m pytest tests/site
+
+check: $(STAMP) ## Check format, style, floors, notebooks and types
+	$(BIN)/ruff format --check $(wildcard $(CODE))
+	$(BIN)/ruff check $(wildcard $(CODE))
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_notebooks.py
+	$(BIN)/mypy
+
+gates: $(STAMP) ## Seed one fault of each kind in a copy and see it caught
+	$(BIN)/python tests/gates/run.py
+
+serve: book ## Serve the built book at http://localhost:8000 (PORT=...)
+	@echo "The book is at http://localhost:$(PORT)/ (Ctrl-C stops)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+lab: $(STAMP) ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+ledger: book ## Run every chapter and print the ledger of claims
+	@$(BIN)/python tools/build.py --ledger
+
+bench: $(STAMP) ## Compare with peers: time and agreement
+	@for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+rehome: ## Change the repository's address everywhere (URL=https://github.com/OWNER/NAME)
+	@$(PYTHON) tools/rehome.py "$(URL)"
+
+clean: ## Remove what was built, the environment excepted
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find lib tests tools benchmarks notebooks book -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,24 @@
+"""How far apart are what descent does and what theory says: distances, rates, the ledger."""
+
+from implicit_bias.evidence.claims import Claim, ClaimFailed, ControlPassed, Ledger, ledger
+from implicit_bias.evidence.filters import expected_risk, flow_filter, ridge_filter
+from implicit_bias.evidence.gaps import angle, outside_span, relative_error
+from implicit_bias.evidence.rates import Slope, loglog_slope
+from implicit_bias.evidence.stamp import stamp
+
+__all__ = [
+    "Claim",
+    "ClaimFailed",
+    "ControlPassed",
+    "Ledger",
+    "Slope",
+    "angle",
+    "expected_risk",
+    "flow_filter",
+    "ledger",
+    "loglog_slope",
+    "outside_span",
+    "relative_error",
+    "ridge_filter",
+    "stamp",
+]

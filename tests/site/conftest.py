@@ -1,0 +1,105 @@
+"""What the tests of the built site share: the pages, parsed; a server; a browser."""
+
+import functools
+import http.server
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "_build" / "html"
+CHROMIUM = Path("/usr/bin/chromium")
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The folder of the built site."""
+    if not (SITE / "index.html").exists():
+        pytest.fail("no built site in _build/html: run `make book` first", pytrace=False)
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    """Every page of the built site, parsed, by its path relative to the site."""
+    found = {}
+    for path in sorted(site.rglob("*.html")):
+        name = path.relative_to(site).as_posix()
+        if not name.startswith("_"):
+            found[name] = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return found
+
+
+@pytest.fixture(scope="session")
+def chapters():
+    """The built pages of the chapters."""
+    return [f"notebooks/{name}.html" for name in CHAPTERS]
+
+
+@pytest.fixture(scope="session")
+def main_pages(chapters):
+    """The pages that readers meet first, and whose layout differs."""
+    return ["book/index.html", *chapters, "book/ledger.html"]
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """The site over http, from a thread of this process."""
+    handler = functools.partial(_Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium that starts no request of its own."""
+    if not CHROMIUM.exists():
+        message = f"no browser at {CHROMIUM}: apt-get install --no-install-recommends chromium"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open an address in a fresh window and wait until its mathematics is typeset.
+
+    ``tab.requests`` and ``tab.errors`` note every request, and every error of a script.
+    """
+    contexts = []
+
+    def open_page(url, width=1280, scheme="light", **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, **options
+        )
+        contexts.append(context)
+        tab = context.new_page()
+        tab.requests, tab.errors = [], []
+        tab.on("request", lambda request: tab.requests.append(request.url))
+        tab.on("pageerror", lambda error: tab.errors.append(str(error)))
+        tab.goto(url)
+        tab.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()

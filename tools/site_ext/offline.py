@@ -1,0 +1,141 @@
+"""Pages that ask nothing of the network, fit a phone, and can be read by a screen reader.
+
+Stock pages fetch MathJax and Thebe from other hosts. Here MathJax is copied from an installed
+package, Thebe is taken out, and a page that would still load something from elsewhere is a
+warning, hence an error. Small overrides mend what the theme gets wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util import logging
+
+HERE = Path(__file__).parent
+COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+# What a browser fetches by itself; a plain link is not.
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|source|video|audio|embed|image|use)\b[^>]*?"
+    r"\s(?:src|href|xlink:href)=[\"']((?:https?:)?//[^\"']+)"
+    r"|<link\b[^>]*?rel=[\"']stylesheet[\"'][^>]*?href=[\"']((?:https?:)?//[^\"']+)"
+    r"|@import\s+(?:url\()?[\"']?((?:https?:)?//[^\"')]+)",
+    re.I,
+)
+FOLDED_PROOF = re.compile(r'(<div class="proof(?=[^"]*\bdropdown\b)[^"]*"[^>]*>\s*)<p>(Proof)\.\s*')
+ICON = re.compile(
+    r'(?<=[{,])(?:"([a-z0-9-]+)"|([a-zA-Z0-9_$]+)):'
+    r'\[\d+,\d+,\[([^]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^]]*\])\](,?)'
+)
+logger = logging.getLogger(__name__)
+
+
+def vendor_mathjax(app: Sphinx) -> None:
+    """Copy MathJax to the built site from the package that carries it."""
+    if app.builder.format != "html":
+        return
+    entry = next(
+        file for file in files("sphinx-mathjax-offline") or () if file.name == "tex-svg.js"
+    )
+    source = Path(str(entry.locate())).parent
+    target = Path(app.outdir, "_static", "mathjax")
+    # The script, and what it loads when a formula or a reader asks for it.
+    for name in ("tex-svg.js", "input/tex", "a11y", "sre"):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, target / name)
+
+
+def disconnect(app: Sphinx, package: str) -> None:
+    """Undo what a package, loaded before this one, has hooked into the build."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [
+            listener
+            for listener in listeners
+            if (listener.handler.__module__ or "").split(".")[0] != package
+        ]
+
+
+def mend_body(body: str) -> str:
+    """The text of a page, without faults that keep screen readers or scripts from it."""
+    # A list whose children are no list items; a role that no longer exists.
+    body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    body = body.replace(' role="doc-biblioentry"', "")
+    # The same id in every theorem.
+    body = body.replace(' id="proof-content"', "")
+    # A folded proof needs a title to unfold it by.
+    return FOLDED_PROOF.sub(r'\1<p class="admonition-title">\2</p>\n<p>', body)
+
+
+def finish_page(
+    app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: Any
+) -> None:
+    """Mend a page's text, load MathJax only where there is mathematics, look for strangers."""
+    body = mend_body(context.get("body", ""))
+    badge = context["pathto"]("_static/colab-badge.svg", True)
+    context["body"] = body = body.replace(COLAB_BADGE, badge)
+
+    if 'class="math' not in body:
+        context["script_files"] = [
+            script for script in context["script_files"] if "mathjax" not in str(script).lower()
+        ]
+    fetched = [
+        str(getattr(file, "filename", file) or "")
+        for file in (*context["script_files"], *context["css_files"])
+    ]
+    strangers = [name for name in fetched if re.match(r"(https?:)?//", name)]
+    strangers += [next(filter(None, match.groups())) for match in FETCHED.finditer(body)]
+    for stranger in dict.fromkeys(strangers):
+        logger.warning(
+            "the page would fetch %s. The book must work without a network: "
+            "put a copy under book/images, or make it a plain link.",
+            stranger,
+            location=page,
+            type="offline",
+        )
+
+
+def thin_icons(app: Sphinx, exception: Exception | None) -> None:
+    """Keep in the theme's icon script those of its 2,000 icons that the site shows."""
+    script = Path(app.outdir, "_static", "scripts", "fontawesome.js")
+    if exception or app.builder.format != "html" or not script.is_file():
+        return
+    shown = {
+        name
+        for path in (*Path(app.outdir).rglob("*.html"), *Path(app.outdir, "_static").rglob("*.js"))
+        if path != script and "mathjax" not in path.parts
+        for name in re.findall(r"\bfa-([a-z0-9-]+)", path.read_text(encoding="utf-8"))
+    }
+
+    def keep(match: re.Match[str]) -> str:
+        quoted, bare, aliases, _comma = match.groups()
+        names = {quoted or bare, *re.findall(r'"([^"]+)"', aliases)}
+        return match.group(0) if names & shown else ""
+
+    text = script.read_text(encoding="utf-8")
+    script.write_text(ICON.sub(keep, text), encoding="utf-8")
+
+
+def add_paths(app: Sphinx, config: Config) -> None:
+    config.html_static_path.append(str(HERE / "static"))
+    config.templates_path.insert(0, str(HERE / "templates"))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    disconnect(app, "sphinx_thebe")
+    disconnect(app, "sphinx_comments")
+    app.set_html_assets_policy("always")  # MathJax for all pages; finish_page takes it out again
+    app.connect("config-inited", add_paths)
+    app.connect("builder-inited", vendor_mathjax)
+    app.connect("html-page-context", finish_page, priority=900)
+    app.connect("build-finished", thin_icons, priority=900)
+    app.add_css_file("book.css", priority=900)
+    app.add_js_file("book.js", loading_method="defer")
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
