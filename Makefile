@@ -63,7 +63,7 @@ ledger: book ## Run every chapter and print the ledger of claims
 	@$(BIN)/python tools/build.py --ledger
 
 bench: $(STAMP) ## Compare with peers: time and agreement
-	@for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python benchmarks/run.py
 
 rehome: ## Change the repository's address everywhere (URL=https://github.com/OWNER/NAME)
 	@$(PYTHON) tools/rehome.py "$(URL)"

@@ -111,9 +111,11 @@ class Regression(_Examples):
 
     Attributes
     ----------
+    noise : float
+        Unit roundoff of the coarser of the two inputs; misfits of that size are rounding.
     precision : float
-        Unit roundoff of the coarser of the two inputs (1.2e-7 for float32 data, 2.2e-16 for
-        float64): singular values below ``max(n, d) * precision`` times the largest are noise.
+        Unit roundoff of X as it came (1.2e-7 for float32, 2.2e-16 for float64): singular values
+        below ``max(n, d) * precision`` times the largest are noise.
 
     Raises
     ------
@@ -132,6 +134,7 @@ class Regression(_Examples):
     X: Tensor
     y: Tensor
     precision: float = field(init=False, default=0.0)
+    noise: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         X, eps_X = _as_matrix(self.X, "X")
@@ -144,7 +147,8 @@ class Regression(_Examples):
             )
         object.__setattr__(self, "X", X)
         object.__setattr__(self, "y", y)
-        object.__setattr__(self, "precision", max(eps_X, eps_y))
+        object.__setattr__(self, "precision", eps_X)
+        object.__setattr__(self, "noise", max(eps_X, eps_y))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from implicit_bias import Classification, Regression, plant_regression
-from implicit_bias.problems import as_array, as_start
+from implicit_bias.problems import _check_shapes, as_array, as_start
 
 X = [[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]]
 Y = [0.1, 0.2]
@@ -63,15 +63,16 @@ def test_is_a_copy_and_frozen():
     [
         ((np.float64, np.float64), 2.0**-52),
         ((np.float32, np.float64), 2.0**-23),
-        ((np.float64, np.float32), 2.0**-23),
+        ((np.float64, np.float32), 2.0**-52),
         ((np.float16, np.float32), 2.0**-10),
         ((np.int64, np.int8), 2.0**-52),
         ((np.bool_, np.float64), 2.0**-52),
     ],
 )
-def test_precision_is_that_of_the_coarser_input(dtypes, eps):
+def test_precision_is_that_of_X_and_noise_of_the_coarser(dtypes, eps):
     problem = Regression(np.ones((1, 2), dtypes[0]), np.ones(1, dtypes[1]))
     assert problem.precision == eps
+    assert problem.noise == max(eps, np.finfo(dtypes[1]).eps if dtypes[1] in (np.float32,) else 0.0)
     assert problem.X.dtype == problem.y.dtype == torch.float64
 
 
@@ -121,8 +122,6 @@ def test_refuses_and_says_what_to_do(make, error, message):
 
 def test_refuses_two_devices():
     with pytest.raises(ValueError, match=r"X is on cpu and y on meta.*one device.*\.to\("):
-        from implicit_bias.problems import _check_shapes
-
         _check_shapes(torch.ones(2, 2), torch.ones(2, device="meta"), "Regression")
 
 

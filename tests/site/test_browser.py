@@ -73,7 +73,9 @@ def test_the_ledger_is_complete_without_scripts(site, open_page):
 
 def test_no_page_scrolls_sideways_on_a_phone(site, pages, open_page):
     wide = []
-    for name in pages:
+    for name, soup in pages.items():
+        if soup.find("meta", attrs={"http-equiv": "refresh"}):
+            continue  # it leads to another page at once
         tab = open_page((site / name).as_uri(), width=400)
         width = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         if width > 1:
@@ -94,7 +96,7 @@ def test_axe_finds_nothing_serious(scheme, site, main_pages, open_page):
     found = []
     for name in main_pages:
         tab = open_page((site / name).as_uri(), scheme=scheme)
-        results = Axe().run(tab)
+        results = Axe().run(tab, options={"resultTypes": ["violations"]})
         for violation in results.response["violations"]:
             if violation["impact"] in ("critical", "serious") and violation["id"] not in TOLERATED:
                 nodes = [node["html"][:160] for node in violation["nodes"]]

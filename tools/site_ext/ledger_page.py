@@ -154,11 +154,34 @@ def as_json(ledger: Ledger) -> str:
 # --------------------------------------------------------------------------- how it is written
 
 
+def pieces(tex: str) -> list[str]:
+    """Long inline TeX, cut before its outermost equality signs, so that lines can break there."""
+    if len(tex) < 30 or "&" in tex:
+        return [tex]
+    out, depth = [""], 0
+    for token in re.findall(r"\\[A-Za-z]+|\\.|.", tex, re.DOTALL):
+        depth += (token in "({[" or token in (r"\{", r"\left")) - (
+            token in ")}]" or token in (r"\}", r"\right")
+        )
+        if token == "=" and depth == 0 and out[-1].strip():
+            out.append("")
+        out[-1] += token
+    return [piece.strip() for piece in out]
+
+
 def prose(text: str) -> str:
     """Plain text with ``$...$`` mathematics as HTML that MathJax typesets."""
-    parts = escape(text.strip(), quote=False).split("$")
-    parts[1::2] = [f'<span class="{MATH}">\\({tex}\\)</span>' for tex in parts[1::2]]
-    return "".join(parts)
+    out = ""
+    # A formula, and the punctuation that must not fall on the next line alone.
+    for words, tex, after in re.findall(r"([^$]*)(?:\$([^$]*)\$([.,;:!?)]*))?", text.strip()):
+        out += escape(words, quote=False)
+        if tex:
+            spans = [
+                f'<span class="{MATH}">\\({escape(p, quote=False)}\\)</span>' for p in pieces(tex)
+            ]
+            spans[-1] = f'<span class="keep">{spans[-1]}{after}</span>' if after else spans[-1]
+            out += " ".join(spans)
+    return out
 
 
 def figure(value: float | None) -> str:
@@ -171,7 +194,8 @@ def figure(value: float | None) -> str:
     if value != value or abs(value) == float("inf"):
         return {"inf": "infinite", "-inf": "minus infinity"}.get(str(value), "not a number")
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa} × 10<sup>{int(exponent)}</sup>".replace("<sup>-", "<sup>−")
+    power = f"10<sup>{int(exponent)}</sup>".replace("-", "−")
+    return power if mantissa == "1.0" else f"{mantissa} × {power}"
 
 
 def link(address: str, text: str, label: str = "") -> str:
@@ -227,25 +251,28 @@ class Writer:
     def source_file(self, path: str) -> str:
         return f"{self.repository}/blob/{self.branch}/{path.partition('::')[0]}"
 
+    def document(self, number: int) -> str | None:
+        """The document of a chapter, or None while it is to come."""
+        prefix = f"notebooks/{number:02d}_"
+        return min((name for name in self.env.found_docs if name.startswith(prefix)), default=None)
+
     def chapter(self, number: int, word: str = "chapter") -> str:
         """The chapter's number, linked to the chapter, or to the page on what is coming."""
-        prefix, known = f"notebooks/{number:02d}_", self.env.found_docs
-        for docname in [*sorted(n for n in known if n.startswith(prefix)), "book/coming"]:
-            if docname in known:
-                return link(self.page(docname), f"{word} {number}")
-        return f"{word} {number}"
+        docname = self.document(number) or "book/coming"
+        if docname not in self.env.found_docs:
+            return f"{word} {number}"
+        return link(self.page(docname), f"{word} {number}")
 
     def section(self, claim: dict[str, Any]) -> str:
-        target = claim["section"]
-        if "#" in target:
-            docname, _, place = target.partition("#")
-            docname = docname.removesuffix(".html")
-            if docname in self.env.found_docs:
-                return self.page(docname, place)
-        else:
-            labels = self.env.get_domain("std").anonlabels  # type: ignore[attr-defined]
-            if target in labels:
-                return self.page(*labels[target])
+        """The address of the section that shows a claim: a MyST target, or an HTML anchor."""
+        target, docname = claim["section"], self.document(claim["chapter"])
+        labels = self.env.get_domain("std").anonlabels  # type: ignore[attr-defined]
+        if target in labels:
+            return self.page(*labels[target])
+        if docname:
+            source = Path(self.env.doc2path(docname)).read_text(encoding="utf-8")
+            if f'id="{target}"' in source.replace('\\"', '"'):
+                return self.page(docname, target)
         self.warn(f"claim {claim['id']} names a section that the book does not hold: {target}")
         return "#" + anchor("claim", claim["id"])
 
@@ -387,8 +414,11 @@ class Writer:
                     out.append(f"<p>{to_ledger}: to be shown in {where}.</p>")
                     continue
                 shown = link(self.section(claim), "section", f"section that shows {claim_id}")
-                out.append(f"<p>{to_ledger} ({record['verdict']}, {shown}).</p>")
-                out.append(self.evidence(claim))
+                numbers = ", ".join(
+                    f"{name} <b>{figure(record.get(name))}</b>"
+                    for name in ("measured", "bound", "control")
+                )
+                out.append(f"<p>{to_ledger} ({record['verdict']}, {shown}): {numbers}.</p>")
         return "".join(out) or f"<p>To be shown in {self.chapter(correction['chapter'])}.</p>"
 
     def errata_table(self) -> str:
@@ -396,11 +426,11 @@ class Writer:
         bodies = ""
         for number in sorted({entry["chapter"] for entry in corrections}):
             rows = [self.correction_row(e) for e in corrections if e["chapter"] == number]
-            bodies += self.group(number, rows, columns=4)
+            bodies += self.group(number, rows, columns=2)
         return f"""
 <table class="ledger errata" role="table" id="errata-table">
 <caption>The {len(corrections)} corrections, by the chapter that shows them.</caption>
-{head("Where", "The source says", "What holds", "Evidence")}
+{head("Correction", "Evidence")}
 {bodies}
 </table>
 """
@@ -409,10 +439,10 @@ class Writer:
         place = anchor("erratum", entry["id"])
         return f"""
 <tr role="row" id="{place}">
-<th role="rowheader" scope="row"><p class="claim-id">{link("#" + place, entry["id"])}</p>
-<p>{entry["source"]}, {prose(entry["where"])}</p></th>
-<td role="cell" data-label="The source says">{prose(entry["says"])}</td>
-<td role="cell" data-label="What holds">{prose(entry["holds"])}</td>
+<th role="rowheader" scope="row"><p class="claim-id">{link("#" + place, entry["id"])}
+<span>{entry["source"]}, {prose(entry["where"])}</span></p>
+<p><b>The source.</b> {prose(entry["says"])}</p>
+<p class="claim-correction"><b>What holds.</b> {prose(entry["holds"])}</p></th>
 <td role="cell" data-label="Evidence">{self.shown(entry)}</td>
 </tr>"""
 

@@ -18,6 +18,7 @@ from sphinx.config import Config
 from sphinx.util import logging
 
 HERE = Path(__file__).parent
+FILES = ("script_files", "css_files")
 COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 # What a browser fetches by itself; a plain link is not.
 FETCHED = re.compile(
@@ -28,6 +29,7 @@ FETCHED = re.compile(
     re.I,
 )
 FOLDED_PROOF = re.compile(r'(<div class="proof(?=[^"]*\bdropdown\b)[^"]*"[^>]*>\s*)<p>(Proof)\.\s*')
+REPEATED_ID = re.compile(r' id="(?:proof|exercise|solution)-content"|(?<=admonition") id="proof"')
 ICON = re.compile(
     r'(?<=[{,])(?:"([a-z0-9-]+)"|([a-zA-Z0-9_$]+)):'
     r'\[\d+,\d+,\[([^]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^]]*\])\](,?)'
@@ -68,8 +70,10 @@ def mend_body(body: str) -> str:
     # A list whose children are no list items; a role that no longer exists.
     body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     body = body.replace(' role="doc-biblioentry"', "")
-    # The same id in every theorem.
-    body = body.replace(' id="proof-content"', "")
+    # The same id in every theorem, exercise, solution and unnamed proof.
+    body = REPEATED_ID.sub("", body)
+    # A name that hides the words shown.
+    body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     # A folded proof needs a title to unfold it by.
     return FOLDED_PROOF.sub(r'\1<p class="admonition-title">\2</p>\n<p>', body)
 
@@ -82,14 +86,15 @@ def finish_page(
     badge = context["pathto"]("_static/colab-badge.svg", True)
     context["body"] = body = body.replace(COLAB_BADGE, badge)
 
-    if 'class="math' not in body:
-        context["script_files"] = [
-            script for script in context["script_files"] if "mathjax" not in str(script).lower()
+    unwanted = ["thebe"] if 'class="math' in body else ["thebe", "mathjax"]
+    for kind in FILES:
+        context[kind] = [
+            file
+            for file in context[kind]
+            # Its address, or the script itself where it stands in the page.
+            if not any(name in f"{file} {vars(file)}".lower() for name in unwanted)
         ]
-    fetched = [
-        str(getattr(file, "filename", file) or "")
-        for file in (*context["script_files"], *context["css_files"])
-    ]
+    fetched = [str(file.filename or "") for kind in FILES for file in context[kind]]
     strangers = [name for name in fetched if re.match(r"(https?:)?//", name)]
     strangers += [next(filter(None, match.groups())) for match in FETCHED.finditer(body)]
     for stranger in dict.fromkeys(strangers):

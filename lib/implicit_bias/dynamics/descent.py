@@ -123,9 +123,10 @@ def gradient_descent(
     steps : int
         Budget.
     tol : float
-        Looked at every few steps. A regression has "converged" when a step moves w by at most
-        ``tol`` times its norm (the distance to the limit is then at most about ``tol`` times the
-        squared condition number of X), or when the gradient has sunk into its own rounding; a
+        Looked at every few steps; 0 spends the whole budget. A regression has "converged" when a
+        step of the default size would move w by at most ``tol`` times its norm (for the square
+        loss the distance to the limit is then at most ``tol`` times the squared condition number
+        of X, relative), or when the gradient has sunk into its own rounding; a
         classification when the gradient has fallen to ``tol`` times its first value.
     loss : str
         "square", "logcosh", and for a Classification also "exponential" or "logistic".
@@ -168,6 +169,7 @@ def gradient_descent(
     eta = _safe_step(problem, form, step, largest, first)
     # Losses at rounding level may wander; a rise counts only above that.
     noise = 1e-24 * (largest * float(w @ w) + float(y @ y))
+    beta = spectral * (form.curvature or 1.0)
     rounding = max(X.shape) * torch.finfo(X.dtype).eps * math.sqrt(spectral)
     keep = _recorded(steps, every)
     kept, points, losses = [0], [w], [first]
@@ -186,9 +188,10 @@ def gradient_descent(
             # Past the rounding level of X^T r there is nothing to descend, only noise whose part
             # in the null space would add up.
             floor = rounding * float(slope.norm())
-            converged = eta * size <= tol * float(w.norm()) or size <= floor
+            converged = size <= max(tol * beta * float(w.norm()), floor)
         else:
             converged = size <= tol * first_gradient
+        converged = converged and tol > 0
         if t in keep or converged or t % 100 == 0 or not math.isfinite(size):
             now = float(form.value(value).sum())
             if not now <= 1.5 * first + noise:
@@ -313,9 +316,9 @@ def stochastic_gradient_descent(
         value = torch.einsum("cbd,cd->cb", sample, w) - offset[drawn]
         w = w - eta * torch.einsum("cbd,cb->cd", sample, form.slope(value))
         converged = False
-        if form.of == "residual" and t % problem.n == 0:
+        if form.of == "residual" and tol > 0 and t % problem.n == 0:
             gradient = form.slope(w @ rows.T - offset) @ rows
-            converged = bool((eta * gradient.norm(dim=1) <= tol * w.norm(dim=1)).all())
+            converged = bool((gradient.norm(dim=1) <= tol * largest * w.norm(dim=1)).all())
         if t in keep or converged:
             now = total(w)
             if not bool(torch.isfinite(now).all()):

@@ -69,8 +69,7 @@ def gradient_flow(problem: Regression, times: Any, start: Any = None) -> Path:
             [0.5000, 0.0000],
             [1.0000, 0.0000]], dtype=torch.float64)
     """
-    t = torch.as_tensor(times, dtype=torch.float64, device=problem.X.device)
-    t = t.reshape(-1)
+    t = as_array(times).to(problem.X, copy=True).reshape(-1)
     if t.numel() == 0 or not bool((t >= 0).all()) or not bool((t[1:] >= t[:-1]).all()):
         raise ValueError(
             "times must be non-negative and increasing: the flow is recorded as it passes. "
@@ -92,6 +91,13 @@ def _left(s: Tensor, eta: float, steps: Tensor) -> Tensor:
     power = torch.where(steps[:, None] == 0, torch.zeros_like(size), steps[:, None] * size)
     odd = (steps[:, None] % 2 == 1) & (rate < -1)
     return torch.where(odd, -power.exp(), power.exp())
+
+
+def _gained(s: Tensor, eta: float, steps: Tensor) -> Tensor:
+    """1 - (1 - eta s^2)^t, without cancellation where little has been gained."""
+    rate = -eta * s**2
+    slow = -torch.expm1(steps[:, None] * torch.log1p(rate.clamp(min=-0.5)))
+    return torch.where(rate >= -0.5, slow, 1 - _left(s, eta, steps))
 
 
 def _step(s: Tensor, step: float | None) -> float:
@@ -159,9 +165,7 @@ def exact_descent(
     U, s, V = _spectrum(problem)
     eta = _step(s, step)
     target = (U.T @ (problem.y - problem.X @ w0)) / s
-    rate = -eta * s**2
-    slow = -torch.expm1(t[:, None] * torch.log1p(rate.clamp(min=-0.5)))
-    gained = torch.where(rate >= -0.5, slow, 1 - _left(s, eta, t))
+    gained = _gained(s, eta, t)
     points = w0 + (gained * target) @ V.T
     return Path(
         times=eta * t,
@@ -256,7 +260,7 @@ def perturbed_descent(
 
     def advance(w: Tensor, by: int) -> Tensor:
         count = torch.tensor([float(by)], dtype=torch.float64, device=w.device)
-        gained = 1 - _left(s, eta, count)
+        gained = _gained(s, eta, count)
         return w + (gained * (goal - w @ V)) @ V.T
 
     for stop in wanted.tolist():

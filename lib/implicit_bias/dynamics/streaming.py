@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from implicit_bias.problems import as_array
 from implicit_bias.records import Path, StepTooLarge
 
 __all__ = ["one_pass_sgd"]
@@ -87,12 +88,14 @@ def one_pass_sgd(
             f"and at least one example and one run."
         )
     generator = torch.Generator().manual_seed(seed)
-    w = start.detach().to(torch.float64).expand(repeats, -1).clone()
+    begin = as_array(start).to(torch.float64)
+    w = begin.expand(repeats, -1).clone()
     first = last = torch.empty(0)
     xs = ys = torch.empty(0)
     for t in range(steps):
         if t % _BLOCK == 0:
-            xs, ys = _block(draw, repeats, min(_BLOCK, steps - t), w.shape[1], generator)
+            block = _block(draw, repeats, min(_BLOCK, steps - t), w.shape[1], generator)
+            xs, ys = block[0].to(w), block[1].to(w)
         x, y = xs[t % _BLOCK], ys[t % _BLOCK]
         misfit = (x * w).sum(1) - y
         last = misfit.square() / 2
@@ -106,7 +109,7 @@ def one_pass_sgd(
         )
     return Path(
         times=torch.tensor([0.0, step * steps], dtype=torch.float64, device=w.device),
-        points=torch.stack([start.to(w).expand_as(w), w]),
+        points=torch.stack([begin.expand_as(w), w]),
         losses=torch.stack([first, last]),
         stopped="budget",
         step=step,

@@ -204,7 +204,7 @@ class Ledger:
         ControlPassed
             If the control meets it.
         KeyError, ValueError
-            If there is no such claim, or a number is NaN.
+            If there is no such claim, or a number is negative, infinite or NaN.
 
         Notes
         -----
@@ -225,10 +225,16 @@ class Ledger:
         known = self.claims[claim]
         what, control_what = what or known.measure, control_what or known.control
         measured, bound, control = float(measured), float(bound), float(control)
-        if any(math.isnan(value) for value in (measured, bound, control)):
+        # Evidence that fails must not leave older evidence standing.
+        self.records.pop(claim, None)
+        folder = os.environ.get(_DIRECTORY)
+        if folder:
+            (FilePath(folder) / f"{claim}.json").unlink(missing_ok=True)
+        if not all(math.isfinite(value) and value >= 0 for value in (measured, bound, control)):
             raise ValueError(
-                f"{claim}: measured = {measured}, bound = {bound}, control = {control}. A NaN is "
-                f"a run that broke, not a measurement. Find where it broke."
+                f"{claim}: measured = {measured}, bound = {bound}, control = {control}. A distance "
+                f"is finite and not negative; NaN or infinity is a run that broke, not a "
+                f"measurement. Take an absolute value, or find where it broke."
             )
         holds, fails = ("control", "measured") if refuted else ("measured", "control")
         values = {"measured": measured, "control": control}
@@ -261,7 +267,7 @@ class Ledger:
         }
         self._clock = now
         self.records[claim] = entry
-        if folder := os.environ.get(_DIRECTORY):
+        if folder:
             _write(FilePath(folder), entry)
         return verdict
 

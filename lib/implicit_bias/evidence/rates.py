@@ -83,12 +83,15 @@ def loglog_slope(
     if not 0 < level < 1:
         raise ValueError(f"level = {level} is not a confidence between 0 and 1; 0.95 is usual.")
     if b.ndim == 1:
-        from scipy import stats  # slow to import: only when it is used
+        from scipy.special import stdtrit  # slow to import: only when it is used
 
-        fit = stats.linregress(np.log(a), np.log(b))
-        half = float(stats.t.ppf((1 + level) / 2, a.size - 2) * fit.stderr)
-        low, high = float(fit.slope) - half, float(fit.slope) + half
-        return Slope(float(fit.slope), float(fit.intercept), (low, high), level, "t")
+        slope, intercept = np.polyfit(np.log(a), np.log(b), 1)
+        rest = np.log(b) - slope * np.log(a) - intercept
+        spread = ((np.log(a) - np.log(a).mean()) ** 2).sum()
+        freedom = a.size - 2
+        half = stdtrit(freedom, (1 + level) / 2) * np.sqrt((rest**2).sum() / freedom / spread)
+        interval = (float(slope - half), float(slope + half))
+        return Slope(float(slope), float(intercept), interval, level, "t")
     rng = np.random.default_rng(seed)
     slope, intercept = np.polyfit(np.log(a), np.log(b.mean(1)), 1)
     # Each repeat keeps its own row through all x: repeats may share a seed across x.

@@ -33,26 +33,21 @@ def some_start(d, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(d))
 
 
-def adam(problem, steps=20_000, start=None, every=1000):
-    """Torch's Adam, its step falling to zero so that it settles; the points it passed."""
-    w = torch.zeros(problem.d, dtype=torch.float64) if start is None else start.clone()
-    w.requires_grad_()
-    optimiser = torch.optim.Adam([w], lr=0.01)
-    fall = torch.optim.lr_scheduler.ExponentialLR(optimiser, 1e-4 ** (1 / steps))
-    points = []
-    for t in range(steps):
-        optimiser.zero_grad()
-        ((problem.X @ w - problem.y) ** 2 / 2).sum().backward()
-        optimiser.step()
-        fall.step()
-        if (t + 1) % every == 0:
-            points.append(w.detach().clone())
+def adam(problem, steps=3000, step=0.02, b1=0.9, b2=0.999):
+    """Adam (Kingma and Ba 2015), its step falling to zero so that it settles; its path."""
+    w, m, v, points = *torch.zeros(3, problem.d, dtype=torch.float64), []
+    for t in range(1, steps + 1):
+        gradient = problem.X.T @ (problem.X @ w - problem.y)
+        m, v = b1 * m + (1 - b1) * gradient, b2 * v + (1 - b2) * gradient**2
+        slope = (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + 1e-12)
+        w = w - step * 1e-4 ** (t / steps) * slope
+        points.append(w)
     return torch.stack(points)
 
 
 @pytest.fixture(scope="module")
 def adam_points(planted):
-    return adam(planted.problem, steps=5000)
+    return adam(planted.problem)
 
 
 # ---- the theorems
@@ -109,7 +104,7 @@ def test_linear_rate():
     torch.testing.assert_close(residuals, predicted * residuals[0], rtol=1e-10, atol=1e-14)
     distance = (path.points - planted.minimum_norm).norm(dim=1)
     measured = float(distance[100] / distance[60]) ** (1 / 40)
-    assert measured == pytest.approx(1 - step * 0.3**2, rel=1e-10)
+    assert measured == pytest.approx(1 - step * 0.3**2, rel=1e-9)
 
     R2 = float(problem.X.square().sum(1).max())
     single = stochastic_gradient_descent(
@@ -125,7 +120,7 @@ def test_the_bound_on_the_stochastic_rate_is_sharp():
     problem = Regression(3 * torch.eye(8), torch.ones(8))
     path = stochastic_gradient_descent(problem, steps=20, repeats=4000, tol=0, every=5)
     gap = (path.points - 1 / 3).square().sum(-1)
-    expected = (1 - 1 / 8) ** torch.tensor([0.0, 5, 10, 15, 20]) * 8 / 9
+    expected = (1 - 1 / 8) ** torch.tensor([0, 5, 10, 15, 20]).double() * 8 / 9
     error = gap.std(1) / math.sqrt(4000)
     assert bool(((gap.mean(1) - expected).abs() <= 4 * error + 1e-12).all())
 
@@ -180,8 +175,8 @@ def test_stochastic_is_the_plain_iteration(planted, batch):
     for run in range(2):
         w = np.zeros(60)
         for t in range(1200):
-            for i in [drawn[t, run]]:
-                w = w - 0.05 * X[i].T @ (X[i] @ w - y[i])
+            i = drawn[t, run]
+            w = w - 0.05 * X[i].T @ (X[i] @ w - y[i])
             if (t + 1) % 100 == 0:
                 np.testing.assert_allclose(path.points[(t + 1) // 100, run], w, atol=1e-12)
     full = (path.points @ planted.problem.X.T - planted.problem.y).square().sum(-1) / 2
@@ -256,7 +251,7 @@ def test_an_inconsistent_system_ends_at_least_squares():
 
 def test_tolerance_zero_spends_the_budget_unless_nothing_is_left(planted):
     assert gradient_descent(planted.problem, steps=50, tol=0).stopped == "budget"
-    solved = gradient_descent(planted.problem, planted.minimum_norm, tol=0)
+    solved = gradient_descent(planted.problem, planted.minimum_norm, steps=500, tol=0)
     assert relative_error(solved.x, planted.minimum_norm) <= 1e-14
 
 
@@ -327,17 +322,17 @@ def test_refuses_and_says_what_to_do(run, arguments, error, message):
 
 @pytest.mark.parametrize("run", BOTH)
 def test_refuses_data_that_cannot_be_descended(run):
-    with pytest.raises(ValueError, match="X is zero.*stays where it starts.*features"):
+    with pytest.raises(ValueError, match=r"X is zero.*stays where it starts.*features"):
         run(Regression([[0.0, 0.0]], [1.0]))
     with pytest.raises(ValueError, match=r"one output.*\(1, 2\).*one column of y"):
         run(MATRIX, loss="logistic")
-    with pytest.raises(ValueError, match="exponential loss is inf at the start.*Start nearer"):
+    with pytest.raises(ValueError, match=r"exponential loss is inf at the start.*Start nearer"):
         run(LABELS, [-1e4, 0.0], loss="exponential", step=0.1)
 
 
 @pytest.mark.parametrize("arguments", [{"batch": 0}, {"repeats": 0}])
 def test_stochastic_refuses_empty_batches(arguments):
-    with pytest.raises(ValueError, match="batch = .*repeats = .*at least one.*Pass 1 or more"):
+    with pytest.raises(ValueError, match=r"batch = .*repeats = .*at least one.*Pass 1 or more"):
         stochastic_gradient_descent(ONE, **arguments)
 
 
@@ -353,6 +348,6 @@ def test_a_loss_that_rises_is_reported():
     ):
         gradient_descent(problem, loss="exponential", step=50.0)
     with pytest.raises(
-        StepTooLarge, match="overflowed within.*too large for the exponential.*smaller"
+        StepTooLarge, match=r"overflowed within.*too large for the exponential.*smaller"
     ):
         stochastic_gradient_descent(problem, loss="exponential", step=1e4, every=1)
