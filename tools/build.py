@@ -136,6 +136,7 @@ def render(root: Path = ROOT) -> None:
             filter(None, [str(root / "lib"), os.environ.get("PYTHONPATH")])
         ),
     }
+    environment.pop("MPLBACKEND", None)  # it would keep figures out of the pages
     program = Path(sys.executable).with_name("jupyter-book")
     command = [str(program), "build", ".", "-W", "--keep-going", "-n"]
     run = subprocess.run(command, cwd=root, env=environment)

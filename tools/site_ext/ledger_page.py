@@ -400,7 +400,7 @@ class Writer:
 </tbody>"""
 
     def shown(self, correction: dict[str, Any]) -> str:
-        """The evidence for a correction: its claims, and what was measured for them."""
+        """The claims that a correction touches, and what was measured for them."""
         out = []
         for docname in pages(self.env).get("ledger", [])[:1]:
             for claim_id in correction.get("claims", []):
@@ -430,7 +430,7 @@ class Writer:
         return f"""
 <table class="ledger errata" role="table" id="errata-table">
 <caption>The {len(corrections)} corrections, by the chapter that shows them.</caption>
-{head("Correction", "Evidence")}
+{head("Correction", "The claims it touches")}
 {bodies}
 </table>
 """
@@ -443,7 +443,7 @@ class Writer:
 <span>{entry["source"]}, {prose(entry["where"])}</span></p>
 <p><b>The source.</b> {prose(entry["says"])}</p>
 <p class="claim-correction"><b>What holds.</b> {prose(entry["holds"])}</p></th>
-<td role="cell" data-label="Evidence">{self.shown(entry)}</td>
+<td role="cell" data-label="The claims it touches">{self.shown(entry)}</td>
 </tr>"""
 
 
