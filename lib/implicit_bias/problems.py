@@ -15,51 +15,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Classification", "Planted", "Regression", "as_array", "as_start", "plant_regression"]
+from implicit_bias.arrays import as_array, as_count, as_real
+
+__all__ = [
+    "Classification",
+    "Planted",
+    "Regression",
+    "as_array",
+    "as_regression",
+    "as_start",
+    "plant_regression",
+]
 
 
-def as_array(values: Any) -> Tensor:
-    """Returns the values as a detached tensor; numbers in lists are float64, as NumPy has them.
-
-    ``torch.as_tensor`` alone would round lists to float32, and refuse or warn of NumPy views that
-    run backwards or are read-only.
-
-    Examples
-    --------
-    >>> as_array([0.1]).dtype
-    torch.float64
-    """
-    if isinstance(values, Tensor):
-        return values.detach()
-    if isinstance(values, (np.ndarray, list, tuple, int, float, complex)):
-        values = np.array(values)
-    return torch.as_tensor(values)
+# Products of two such numbers, and squares of their norms, are still inside float64's range.
+_LARGEST = 1e75
 
 
 def _as_matrix(X: Any, name: str = "X") -> tuple[Tensor, float]:
     """X as a float64 tensor of its own (detached), and the precision it came in."""
-    try:
-        given = as_array(X)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"{name} cannot be read as an array of numbers ({error}). "
-            f"Pass a NumPy array, a torch tensor or nested lists of equal length."
-        ) from error
-    if given.is_complex():
-        raise TypeError(
-            f"{name} is complex; the losses here compare real numbers. "
-            f"Stack its real and imaginary parts instead."
-        )
-    floating = given.is_floating_point()
-    precision = torch.finfo(given.dtype if floating else torch.float64).eps
     # A copy: a problem is frozen, and must not change when the caller's array does.
-    copy = given.to(torch.float64, copy=True)
-    finite = torch.isfinite(copy)
-    if not bool(finite.all()):
-        where = torch.nonzero(~finite)[0].tolist()
+    copy = as_real(X, name)
+    dtype = as_array(X).dtype
+    precision = torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
+    size = float(copy.abs().max()) if copy.numel() else 0.0
+    if size and not 1 / _LARGEST <= size <= _LARGEST:
         raise ValueError(
-            f"{name} has a NaN or infinite entry (first at index {where}); every gradient would "
-            f"be NaN from the first step. Remove or impute it before building the problem."
+            f"{name} has its largest entry at {size:.2g}: squares of such numbers leave the range "
+            f"of float64, and norms would come out as 0 or infinity. Rescale it, to a largest "
+            f"entry of 1, say."
         )
     return copy, precision
 
@@ -211,6 +195,28 @@ class Classification(_Examples):
         return self.y[:, None] * self.X
 
 
+def as_regression(problem: Any, name: str) -> Regression:
+    """Returns the problem if it is a Regression: ``name`` solves nothing else.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> as_regression(Regression([[1.0]], [2.0]), "minimum_norm").n
+    1
+    """
+    if not isinstance(problem, Regression):
+        raise TypeError(
+            f"{name} needs a Regression, for it is about the square loss; got a "
+            f"{type(problem).__name__}. Build Regression(X, y); labels of -1 and +1 are targets "
+            f"like any others."
+        )
+    return problem
+
+
 def as_start(problem: Regression | Classification, start: Any = None) -> Tensor:
     """Returns the starting point as a float64 vector of shape (d,); zero when None.
 
@@ -228,27 +234,11 @@ def as_start(problem: Regression | Classification, start: Any = None) -> Tensor:
     """
     if start is None:
         return torch.zeros(problem.d, dtype=torch.float64, device=problem.X.device)
-    try:
-        given = as_array(start)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"start cannot be read as a vector of numbers ({error}). Pass a NumPy array, a torch "
-            f"tensor or a list of {problem.d} numbers."
-        ) from error
-    if given.is_complex():
-        raise TypeError(
-            "start is complex, and the weights here are real. Pass real numbers: start.real, say."
-        )
-    w0 = given.to(problem.X, copy=True)
+    w0 = as_real(start, "start").to(problem.X.device)
     if w0.shape != (problem.d,):
         raise ValueError(
             f"start has shape {tuple(w0.shape)} but the problem has d = {problem.d} features, "
             f"so the model cannot be evaluated there. Pass a vector of length {problem.d}."
-        )
-    if not bool(torch.isfinite(w0).all()):
-        raise ValueError(
-            "start has a NaN or infinite entry, and nothing that begins there can end anywhere. "
-            "Pass finite numbers."
         )
     return w0
 
@@ -323,6 +313,12 @@ def plant_regression(
     >>> torch.linalg.svdvals(planted.problem.X).round(decimals=10)
     tensor([4., 2., 1.], dtype=torch.float64)
     """
+    n, d = as_count(n, "n"), as_count(d, "d")
+    if not (np.isfinite(inconsistency) and np.isfinite(norm)):
+        raise ValueError(
+            f"inconsistency = {inconsistency}, norm = {norm}: a problem of infinite size has no "
+            f"solution to plant. Pass finite numbers."
+        )
     rank = min(n, d)
     s = np.geomspace(1.0, 0.1, rank) if singular_values is None else np.asarray(singular_values)
     s = np.atleast_1d(s).astype(np.float64)

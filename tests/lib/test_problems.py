@@ -85,12 +85,12 @@ BAD = [
     (
         lambda: Regression([[1.0, 2.0], [math.nan, 4.0]], Y),
         ValueError,
-        r"X has a NaN or infinite.*\[1, 0\].*gradient.*Remove or impute",
+        r"X has a NaN or infinite.*\[1, 0\].*NaN too.*remove or impute",
     ),
     (
         lambda: Regression(X, [1.0, -math.inf]),
         ValueError,
-        r"y has a NaN or infinite.*\[1\].*gradient.*Remove or impute",
+        r"y has a NaN or infinite.*\[1\].*NaN too.*remove or impute",
     ),
     (lambda: Regression([1.0, 2.0], Y), ValueError, r"shape \(n, d\).*\(2,\).*X\[:, None\]"),
     (lambda: Regression(np.ones((0, 3)), []), ValueError, r"at least one.*\(0, 3\)"),
@@ -110,7 +110,9 @@ BAD = [
     ),
     (lambda: Classification(X, np.ones((2, 2))).Z, ValueError, r"one output.*\(2, 2\).*column"),
     (lambda: Classification(X, [1, -1, 1]), ValueError, r"each of the 2 rows.*pass X\.T"),
-    (lambda: Classification([[math.inf]], [1]), ValueError, "X has a NaN.*Remove or impute"),
+    (lambda: Regression([[1e-90]], [1.0]), ValueError, "X has its largest entry at 1e-90.*Rescale"),
+    (lambda: Regression([[1.0]], [1e90]), ValueError, r"y has its largest.*1e\+90.*Rescale"),
+    (lambda: Classification([[math.inf]], [1]), ValueError, "X has a NaN.*remove or impute"),
 ]
 
 
@@ -146,9 +148,9 @@ def test_start_is_zero_or_a_copy():
     [
         ([1.0, 2.0], ValueError, r"start has shape \(2,\).*d = 3.*length 3"),
         ([[1.0, 2.0, 3.0]], ValueError, r"start has shape \(1, 3\).*d = 3.*length 3"),
-        ([1.0, math.nan, 2.0], ValueError, "start has a NaN.*end anywhere.*finite"),
+        ([1.0, math.nan, 2.0], ValueError, "start has a NaN.*first at index"),
         ([1.0, 2.0, 1j], TypeError, "start is complex.*real"),
-        ("zero", TypeError, "start cannot be read.*list of 3 numbers"),
+        ("zero", TypeError, "start cannot be read.*Pass a NumPy array"),
     ],
 )
 def test_start_refuses(start, error, message):

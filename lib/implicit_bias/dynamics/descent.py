@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from implicit_bias.arrays import as_count
 from implicit_bias.losses import Loss, loss_named
 from implicit_bias.problems import Classification, Regression, as_start
 from implicit_bias.records import Path, StepTooLarge
@@ -49,8 +50,7 @@ def _arguments(loss: Loss, X: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Ten
 
 
 def _check_steps(steps: int, tol: float) -> None:
-    if steps < 1:
-        raise ValueError(f"steps = {steps}: a descent takes at least one step. Pass steps >= 1.")
+    as_count(steps, "steps")
     if not tol >= 0:
         raise ValueError(
             f"tol = {tol} is negative or NaN, so nothing would ever converge to it. Pass "
@@ -94,10 +94,8 @@ def _recorded(steps: int, every: int | None) -> set[int]:
     """Which steps to keep: every ``every``-th, or about 200 spaced evenly in logarithm."""
     if every is None:
         chosen = np.unique(np.round(np.geomspace(1, steps, 200)).astype(np.int64))
-    elif every >= 1:
-        chosen = np.arange(0, steps + 1, every)
     else:
-        raise ValueError(f"every = {every}: keep every 1st, 2nd, ... step. Pass every >= 1.")
+        chosen = np.arange(0, steps + 1, as_count(every, "every"))
     return {0, steps, *chosen.tolist()}
 
 
@@ -279,11 +277,8 @@ def stochastic_gradient_descent(
     """
     _check_steps(steps, tol)
     form = _loss_for(problem, loss)
-    if batch < 1 or (repeats is not None and repeats < 1):
-        raise ValueError(
-            f"batch = {batch}, repeats = {repeats}: a step draws at least one example, in at "
-            f"least one run. Pass 1 or more (repeats=None for a single run)."
-        )
+    batch = as_count(batch, "batch")
+    chains = 1 if repeats is None else as_count(repeats, "repeats")
     if form.curvature is None and step is None:
         raise ValueError(
             "The exponential loss has unbounded curvature, so no step is safe for every "
@@ -294,7 +289,6 @@ def stochastic_gradient_descent(
     offset = y if form.of == "residual" else torch.zeros_like(y)
     largest = batch * float(X.square().sum(1).max())
     eta = _safe_step(problem, form, step, largest, 1.0)
-    chains = repeats or 1
     w = as_start(problem, start).expand(chains, problem.d).clone()
     draws = torch.Generator().manual_seed(seed)
     keep = _recorded(steps, every)

@@ -8,6 +8,7 @@ null space never move. A quarter of a million steps cost one decomposition.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from implicit_bias.problems import Regression, as_array, as_start
+from implicit_bias.arrays import as_array, as_count, as_real
+from implicit_bias.problems import Regression, as_regression, as_start
 from implicit_bias.records import Path, StepTooLarge
 
 __all__ = ["exact_descent", "gradient_flow", "perturbed_descent"]
@@ -52,8 +54,8 @@ def gradient_flow(problem: Regression, times: Any, start: Any = None) -> Path:
 
     Raises
     ------
-    ValueError
-        If a time is negative or NaN, or they do not increase.
+    TypeError, ValueError
+        If the problem is no Regression, a time is negative or NaN, or they do not increase.
 
     Notes
     -----
@@ -69,7 +71,8 @@ def gradient_flow(problem: Regression, times: Any, start: Any = None) -> Path:
             [0.5000, 0.0000],
             [1.0000, 0.0000]], dtype=torch.float64)
     """
-    t = as_array(times).to(problem.X, copy=True).reshape(-1)
+    problem = as_regression(problem, "gradient_flow")
+    t = as_real(times, "times", finite=False).to(problem.X.device).reshape(-1)
     if t.numel() == 0 or not bool((t >= 0).all()) or not bool((t[1:] >= t[:-1]).all()):
         raise ValueError(
             "times must be non-negative and increasing: the flow is recorded as it passes. "
@@ -109,9 +112,11 @@ def _step(s: Tensor, step: float | None) -> float:
     beta = float(s[0]) ** 2
     if step is None:
         return 1 / beta
-    if not 0 < step < 2 / beta:
+    if not step > 0:
+        raise ValueError(f"step = {step} is not a positive number. Pass one, or None for 1/beta.")
+    if step >= 2 / beta:
         raise StepTooLarge(
-            f"step = {step:g} is not between 0 and 2/sigma_max^2 = {2 / beta:g}: gradient "
+            f"step = {step:g} is not below 2/sigma_max^2 = {2 / beta:g}: gradient "
             f"descent on the square loss diverges there. Pass a smaller step, or None."
         )
     return step
@@ -141,9 +146,10 @@ def exact_descent(
     Raises
     ------
     StepTooLarge
-        If the step is not in (0, 2/sigma_max^2).
-    ValueError
-        If the steps are not non-negative integers that increase, or X is zero.
+        If the step is not below 2/sigma_max^2.
+    TypeError, ValueError
+        If the problem is no Regression, the steps are not non-negative integers that increase,
+        the step is not positive, or X is zero.
 
     Notes
     -----
@@ -154,7 +160,8 @@ def exact_descent(
     >>> exact_descent(Regression([[1.0, 0.0]], [1.0]), [0, 1, 2], step=0.5).points[:, 0]
     tensor([0.0000, 0.5000, 0.7500], dtype=torch.float64)
     """
-    t = as_array(steps).to(problem.X).reshape(-1)
+    problem = as_regression(problem, "exact_descent")
+    t = as_real(steps, "steps", finite=False).to(problem.X.device).reshape(-1)
     whole = torch.isfinite(t) & (t >= 0) & (t == t.round())
     if t.numel() == 0 or not bool(whole.all()) or bool((t[1:] < t[:-1]).any()):
         raise ValueError(
@@ -219,9 +226,9 @@ def perturbed_descent(
     Raises
     ------
     StepTooLarge
-        If the step is not in (0, 2/sigma_max^2).
-    ValueError
-        If an argument is out of range.
+        If the step is not below 2/sigma_max^2.
+    TypeError, ValueError
+        If the problem is no Regression, or an argument is out of range.
 
     Notes
     -----
@@ -233,7 +240,8 @@ def perturbed_descent(
     >>> path.points.shape
     torch.Size([2, 30, 2])
     """
-    wanted = np.asarray(steps)
+    problem = as_regression(problem, "perturbed_descent")
+    wanted = as_array(steps).cpu().numpy()
     if (
         wanted.ndim != 1
         or wanted.size == 0
@@ -245,10 +253,11 @@ def perturbed_descent(
             f"steps must be a non-empty list of increasing non-negative integers: the steps at "
             f"which to record. Got {wanted.tolist()!r:.80}."
         )
-    if every < 1 or repeats < 1 or not noise >= 0:
+    every, repeats = as_count(every, "every"), as_count(repeats, "repeats")
+    if not 0 <= noise < math.inf:
         raise ValueError(
-            f"every = {every}, repeats = {repeats}, noise = {noise}: kicks need at least one step "
-            f"between them, one run, and a non-negative size."
+            f"noise = {noise}: the size of a kick is a finite number that is not negative. Pass 0 "
+            f"for no kicks."
         )
     w0 = as_start(problem, start)
     U, s, V = _spectrum(problem)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from implicit_bias.problems import as_array
+from implicit_bias.arrays import as_count, as_real
 from implicit_bias.records import Path, StepTooLarge
 
 __all__ = ["one_pass_sgd"]
@@ -82,13 +82,11 @@ def one_pass_sgd(
     tensor([[2.],
             [2.]], dtype=torch.float64)
     """
-    if not step > 0 or steps < 1 or repeats < 1:
-        raise ValueError(
-            f"step = {step}, steps = {steps}, repeats = {repeats}: a pass needs a positive step "
-            f"and at least one example and one run."
-        )
+    steps, repeats = as_count(steps, "steps"), as_count(repeats, "repeats")
+    if not step > 0:
+        raise ValueError(f"step = {step} is not a positive number, so nothing would be learned.")
     generator = torch.Generator().manual_seed(seed)
-    begin = as_array(start).to(torch.float64)
+    begin = as_real(start, "start")
     w = begin.expand(repeats, -1).clone()
     first = last = torch.empty(0)
     xs = ys = torch.empty(0)

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from implicit_bias.problems import as_array
+from implicit_bias.arrays import as_real
 
 __all__ = ["expected_risk", "flow_filter", "ridge_filter"]
 
 
 def _non_negative(x: Any) -> Tensor:
-    values = torch.as_tensor(x, dtype=torch.float64)
+    values = as_real(x, "x", finite=False)
     if not bool((values >= 0).all()):
         raise ValueError(
             "A filter is a function of s^2 t or s^2 / lambda, which is never negative or NaN."
@@ -99,13 +99,12 @@ def expected_risk(filters: Any, s: Any, signal: Any, noise: float, weights: Any 
     >>> expected_risk([1.0], [2.0], [3.0], noise=4.0)
     tensor(4., dtype=torch.float64)
     """
-    f = torch.as_tensor(filters, dtype=torch.float64)
-    sizes = torch.as_tensor(s, dtype=torch.float64)
-    c = torch.as_tensor(signal, dtype=torch.float64)
+    f = as_real(filters, "filters")
+    sizes, c = as_real(s, "s").to(f.device), as_real(signal, "signal").to(f.device)
     if not bool((sizes > 0).all()) or not noise >= 0:
         raise ValueError(
             "expected_risk divides the noise by each singular value: they must be positive, and "
             "the noise's standard deviation non-negative. Leave null directions out."
         )
-    omega = torch.ones_like(c) if weights is None else as_array(weights).to(c)
+    omega = torch.ones_like(c) if weights is None else as_real(weights, "weights").to(c.device)
     return ((1 - f) ** 2 * c**2 * omega + noise**2 * f**2 / sizes**2 * omega).sum(-1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from implicit_bias.problems import as_array
+from implicit_bias.arrays import as_count, as_real
 
 __all__ = ["Slope", "loglog_slope"]
 
@@ -55,12 +55,13 @@ def loglog_slope(
     level : float
         Confidence of the interval.
     bootstrap, seed : int
-        Number of resamples, seed.
+        Number of resamples (100 or more), seed.
 
     Raises
     ------
     ValueError
-        If shapes disagree, there are fewer than three points, or a value is not positive.
+        If shapes disagree, there are fewer than three points or two repeats, or a value is not
+        positive.
 
     Examples
     --------
@@ -68,8 +69,8 @@ def loglog_slope(
     >>> round(fit.slope, 12), fit.method
     (1.0, 't')
     """
-    a = as_array(x).cpu().numpy().astype(float)
-    b = as_array(y).cpu().numpy().astype(float)
+    a = as_real(x, "x", finite=False).cpu().numpy()
+    b = as_real(y, "y", finite=False).cpu().numpy()
     if a.ndim != 1 or b.ndim not in (1, 2) or b.shape[0] != a.size or np.unique(a).size < 3:
         raise ValueError(
             f"loglog_slope needs x (k,) with at least three different values and y (k,) or "
@@ -92,6 +93,12 @@ def loglog_slope(
         half = stdtrit(freedom, (1 + level) / 2) * np.sqrt((rest**2).sum() / freedom / spread)
         interval = (float(slope - half), float(slope + half))
         return Slope(float(slope), float(intercept), interval, level, "t")
+    bootstrap = as_count(bootstrap, "bootstrap", least=100)
+    if b.shape[1] < 2:
+        raise ValueError(
+            "With one repeat a bootstrap draws the same repeat every time, and its interval would "
+            "have no width. Pass y of shape (k,) for Student's t interval."
+        )
     rng = np.random.default_rng(seed)
     slope, intercept = np.polyfit(np.log(a), np.log(b.mean(1)), 1)
     # Each repeat keeps its own row through all x: repeats may share a seed across x.

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from implicit_bias.problems import Regression, as_start
+from implicit_bias.problems import Regression, as_regression, as_start
 from implicit_bias.records import Limit
 
 __all__ = ["minimum_norm", "ridge"]
@@ -50,9 +50,11 @@ class _Factorisation:
     def _reveal_rank(self, B: Any, noise: float) -> None:
         import scipy.linalg
 
+        # The diagonal of a pivoted QR overestimates the smallest singular values, by a factor
+        # that grows with k; counting what is noise takes the singular values themselves.
+        singular = scipy.linalg.svdvals(B, check_finite=False)
+        self.rank = rank = int((singular > noise * singular[0]).sum())
         left, upper, pivots = scipy.linalg.qr(B, pivoting=True, check_finite=False)
-        diagonal = abs(upper.diagonal())
-        self.rank = rank = int((diagonal > noise * diagonal[0]).sum())
         rows, lower = scipy.linalg.qr(upper[:rank].T, mode="economic", check_finite=False)
         unpivoted = rows[pivots.argsort()]
         device = self.vectors.device
@@ -71,11 +73,21 @@ class _Factorisation:
         k = self.vectors.shape[1]
         return torch.ormqr(self.vectors, self.scales, b[:, None], transpose=True)[:k, 0]
 
-    def solve(self, r: Tensor) -> Tensor:
-        """X^+ r."""
+    def solve(self, r: Tensor, strength: float = 0.0) -> Tensor:
+        """X^+ r; with a positive strength, the ridge solution for the targets r."""
         b = r if self.wide else self._apply_transposed(r)
         b = b if self.left is None else self.left.T @ b
-        z = torch.linalg.solve_triangular(self.core, b[:, None], upper=self.upper)[:, 0]
+        if strength and strength >= float(self.core.square().sum()):
+            # A penalty that outweighs the data: the condition number is below 2, and QR would
+            # lose the small data part beside the large root.
+            gram = self.core.T @ self.core + strength * torch.eye(self.rank).to(self.core)
+            z = torch.cholesky_solve((self.core.T @ b)[:, None], torch.linalg.cholesky(gram))[:, 0]
+        elif strength:
+            root = math.sqrt(strength) * torch.eye(self.rank).to(self.core)
+            Q, R = torch.linalg.qr(torch.cat([self.core, root]))
+            z = torch.linalg.solve_triangular(R, (Q[: self.rank].T @ b)[:, None], upper=True)[:, 0]
+        else:
+            z = torch.linalg.solve_triangular(self.core, b[:, None], upper=self.upper)[:, 0]
         z = z if self.rows is None else self.rows @ z
         return self._apply(z) if self.wide else z
 
@@ -127,6 +139,7 @@ def minimum_norm(problem: Regression, start: Any = None) -> Limit:
     >>> minimum_norm(Regression([[1.0, 2.0, 2.0]], [9.0])).x
     tensor([1., 2., 2.], dtype=torch.float64)
     """
+    problem = as_regression(problem, "minimum_norm")
     w0 = as_start(problem, start)
     X, y = problem.X, problem.y
     factors = _Factorisation(problem)
@@ -164,8 +177,8 @@ def minimum_norm(problem: Regression, start: Any = None) -> Limit:
 def ridge(problem: Regression, strength: float) -> Limit:
     r"""Returns the minimiser of :math:`\tfrac12\|Xw-y\|^2 + \tfrac12\lambda\|w\|^2`.
 
-    Solved as the least-squares problem with rows :math:`(X; \sqrt\lambda I)` reduced to size
-    min(n, d), so that the condition number is never squared.
+    Solved as the least-squares problem with rows :math:`(X; \sqrt\lambda I)` reduced to the
+    size of the rank, so that the condition number is never squared.
 
     Parameters
     ----------
@@ -177,48 +190,49 @@ def ridge(problem: Regression, strength: float) -> Limit:
     Returns
     -------
     Limit
-        ``x`` (d,); ``dual`` (n,) is :math:`(y - Xx)/\lambda`, with
-        :math:`x = X^\top\mathrm{dual}`; ``objective`` the penalised loss; ``residual`` the norm
-        of the gradient relative to its parts; ``status`` is "regularised".
+        ``x`` (d,); ``dual`` (n,) is the shortest vector with :math:`x = X^\top\mathrm{dual}`,
+        the part of :math:`(y - Xx)/\lambda` in the range of X; ``objective`` the penalised loss;
+        ``residual`` the larger of the gradient's norm relative to its parts and the relative
+        error of :math:`x = X^\top\mathrm{dual}`; ``status`` is "regularised".
 
     Raises
     ------
-    ValueError
-        If ``strength`` is not positive and finite.
+    TypeError, ValueError
+        If the problem is no Regression, or ``strength`` is not in [1e-150, 1e150].
 
     Notes
     -----
     Sums, not means: for the penalty :math:`\lambda` of :math:`\frac{1}{2n}\|Xw-y\|^2 +
-    \frac{\lambda}{2}\|w\|^2` pass :math:`n\lambda`.
+    \frac{\lambda}{2}\|w\|^2` pass :math:`n\lambda`. Singular values that count as zero for
+    ``minimum_norm`` count as zero here, so that the two meet as the strength vanishes.
 
     Examples
     --------
     >>> ridge(Regression([[1.0, 0.0]], [2.0]), 1.0).x.round(decimals=8)
     tensor([1., 0.], dtype=torch.float64)
     """
-    if not (math.isfinite(strength) and strength > 0):
+    problem = as_regression(problem, "ridge")
+    if not 1e-150 <= strength <= 1e150:
         raise ValueError(
-            f"strength = {strength} is not a positive number: at 0 the ridge solution is not "
-            f"unique when d > n. Use minimum_norm for the limit of vanishing strength."
+            f"strength = {strength} is not a number from 1e-150 to 1e150: at 0 the ridge solution "
+            f"is not unique when d > n, and far outside nothing is left of the penalty or of the "
+            f"data. Use minimum_norm for the limit of vanishing strength."
         )
     X, y = problem.X, problem.y
-    wide = problem.n < problem.d
-    Q, R = torch.linalg.qr(X.T if wide else X)
-    B, target = (R.T, y) if wide else (R, Q.T @ y)
-    k = B.shape[1]
-    root = math.sqrt(strength) * torch.eye(k, dtype=B.dtype, device=B.device)
-    Q2, R2 = torch.linalg.qr(torch.cat([B, root]))
-    rhs = Q2[: B.shape[0]].T @ target
-    v = torch.linalg.solve_triangular(R2, rhs[:, None], upper=True)[:, 0]
-    w = Q @ v if wide else v
+    factors = _Factorisation(problem)
+    w = factors.solve(y, strength)
+    dual = factors.solve_transposed(w)
     misfit = X @ w - y
     gradient = X.T @ misfit + strength * w
     parts = (X.T @ misfit).norm() + strength * w.norm() + torch.linalg.matrix_norm(X) * y.norm()
+    size = float(w.norm())
+    outside = float((X.T @ dual - w).norm()) / size if size else 0.0
     return Limit(
         x=w,
-        dual=-misfit / strength,
+        dual=dual,
         objective=float(misfit @ misfit + strength * (w @ w)) / 2,
-        residual=float(gradient.norm() / parts) if float(parts) else 0.0,
-        solver="QR of the augmented system",
+        residual=max(float(gradient.norm() / parts) if float(parts) else 0.0, outside),
+        solver="QR of the augmented system, or Cholesky where the penalty dominates",
         status="regularised",
+        rank=factors.rank,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from implicit_bias.problems import as_array
+from implicit_bias.arrays import as_count, as_real
 
 __all__ = ["chebyshev_nodes", "polynomial_features"]
 
@@ -36,8 +36,7 @@ def chebyshev_nodes(n: int) -> Tensor:
     >>> chebyshev_nodes(2)
     tensor([-0.7071,  0.7071], dtype=torch.float64)
     """
-    if n < 1:
-        raise ValueError(f"n = {n}: a set of nodes needs at least one. Pass n >= 1.")
+    n = as_count(n, "n")
     return torch.from_numpy(np.polynomial.chebyshev.chebpts1(n))
 
 
@@ -70,16 +69,15 @@ def polynomial_features(
     >>> polynomial_features([0.5], 2, "monomial")
     tensor([[1.0000, 0.5000, 0.2500]], dtype=torch.float64)
     """
-    given = as_array(x)
-    points = given.cpu().numpy().astype(np.float64)
+    given = as_real(x, "x")
+    points = given.cpu().numpy()
     if points.ndim != 1 or not (np.abs(points) <= 1).all():
         raise ValueError(
             f"polynomial_features needs a vector of points in [-1, 1]; got shape {points.shape} "
             f"with largest size {np.abs(points).max(initial=0.0):g}. Outside, degree {degree} "
             f"explodes. Rescale your interval to [-1, 1] first."
         )
-    if degree < 0:
-        raise ValueError(f"degree = {degree} is negative; the constant has degree 0.")
+    degree = as_count(degree, "degree", least=0)
     if basis not in _BASES:
         raise ValueError(f"There is no basis {basis!r}. Choose one of {', '.join(_BASES)}.")
     return torch.from_numpy(_BASES[basis](points, degree)).to(given.device)

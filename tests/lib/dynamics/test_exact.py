@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from implicit_bias import (
+    Classification,
     Regression,
     StepTooLarge,
     chebyshev_nodes,
@@ -315,20 +316,47 @@ def test_perturbed_descent_refuses_steps(steps):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"every": 0}, {"noise": -1.0}, {"noise": math.nan}, {"repeats": 0}]
+    ("arguments", "message"),
+    [
+        ({"every": 0}, "every = 0 is too small"),
+        ({"noise": -1.0}, "noise = -1.0.*not negative"),
+        ({"noise": math.nan}, "noise = nan.*finite"),
+        ({"noise": math.inf}, "noise = inf.*finite"),
+        ({"repeats": 0}, "repeats = 0 is too small"),
+    ],
 )
-def test_perturbed_descent_refuses_kicks(arguments):
-    with pytest.raises(ValueError, match=r"every = .*at least one step between.*non-negative"):
+def test_perturbed_descent_refuses_kicks(arguments, message):
+    with pytest.raises(ValueError, match=message):
         perturbed_descent(ONE, [1], **{**KICKS, **arguments})
 
 
-@pytest.mark.parametrize("step", [0.0, -0.1, 0.5, 1.0, math.nan])
+@pytest.mark.parametrize("step", [0.5, 1.0, math.inf])
 def test_refuses_a_step_that_diverges(step):
     message = r"step = .*2/sigma_max\^2 = 0.5.*diverges.*smaller step, or None"
     with pytest.raises(StepTooLarge, match=message):
         exact_descent(ONE, [1], step)
     with pytest.raises(StepTooLarge, match=message):
         perturbed_descent(ONE, [1], **KICKS, step=step)
+
+
+@pytest.mark.parametrize("step", [0.0, -0.1, math.nan])
+def test_refuses_a_step_that_is_none(step):
+    with pytest.raises(ValueError, match=r"step = .* is not a positive number.*None for 1/beta"):
+        exact_descent(ONE, [1], step)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda problem: gradient_flow(problem, [1.0]),
+        lambda problem: exact_descent(problem, [1]),
+        lambda problem: perturbed_descent(problem, [1], **KICKS),
+    ],
+)
+def test_refuses_what_is_no_regression(run):
+    two_outputs = Classification([[1.0, 0.0]], [[1, -1]])
+    with pytest.raises(TypeError, match=r"needs a Regression.*Classification.*Regression\(X, y\)"):
+        run(two_outputs)
 
 
 def test_refuses_to_derive_a_step_from_nothing():

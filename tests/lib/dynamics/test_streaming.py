@@ -109,7 +109,7 @@ def test_one_pass_decay():
     [{"step": 0.0}, {"step": -1.0}, {"step": math.nan}, {"steps": 0}, {"repeats": 0}],
 )
 def test_refuses_and_says_what_to_do(arguments):
-    with pytest.raises(ValueError, match=r"step = .*a pass needs a positive step.*one example"):
+    with pytest.raises(ValueError, match=r"= .*(is not a positive number|is too small)"):
         one_pass_sgd(gaussian(2)[0], zeros(2), **{"step": 0.1, "steps": 5, **arguments})
 
 

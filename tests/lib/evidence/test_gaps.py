@@ -55,17 +55,40 @@ def test_outside_span_is_the_largest_share():
     ("call", "message"),
     [
         (lambda: relative_error([1.0], [1.0, 2.0]), r"relative_error compares.*\(1,\) and \(2,\)"),
-        (lambda: relative_error([math.nan], [1.0]), "relative_error was given a NaN.*losses"),
-        (lambda: relative_error([1.0], [math.inf]), "relative_error was given.*infinite.*losses"),
+        (
+            lambda: relative_error([math.nan], [1.0]),
+            "first argument of relative_error has a NaN.*losses",
+        ),
+        (
+            lambda: relative_error([1.0], [math.inf]),
+            "second argument of relative_error has.*infinite.*losses",
+        ),
         (lambda: angle([1.0], [1.0, 2.0]), r"angle compares.*one shape.*broadcast"),
-        (lambda: angle([math.nan, 1.0], [1.0, 2.0]), "angle was given a NaN.*losses"),
+        (lambda: angle([math.nan, 1.0], [1.0, 2.0]), "first argument of angle has a NaN.*losses"),
         (lambda: angle([0.0, 0.0], [1.0, 2.0]), "zero vector has no direction"),
         (lambda: angle([1.0, 2.0], [0.0, 0.0]), "zero vector has no direction"),
         (lambda: outside_span([1.0, 2.0], [[2.0], [0.0]]), r"orthonormal.*torch\.linalg\.qr"),
-        (lambda: outside_span([1.0, 2.0], [[math.nan], [0.0]]), r"orthonormal.*linalg\.qr"),
+        (lambda: outside_span([1.0, 2.0], [[math.nan], [0.0]]), "basis has a NaN"),
+        (lambda: outside_span([1.0, 2.0], [[1.0, 0.0]]), r"\(2,\) and \(1, 2\).*transpose rows"),
+        (lambda: relative_error([], []), "relative_error was given empty arrays"),
         (lambda: outside_span([1.0, math.inf], [[1.0], [0.0]]), "diverged.*losses"),
     ],
 )
 def test_refuses_and_says_what_to_do(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("measure", [relative_error, angle])
+def test_refuses_complex_numbers(measure):
+    with pytest.raises(TypeError, match=r"complex.*real"):
+        measure([1.0, 2.0], [1j, 2.0])
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e160, 1e300])
+def test_no_size_is_too_large_or_too_small(size):
+    """Squares of these leave float64; the answers do not depend on the size."""
+    u, v = [3.0 * size, 4.0 * size], [4.0 * size, 3.0 * size]
+    assert angle(u, v) == pytest.approx(math.acos(24 / 25), rel=1e-14)
+    assert relative_error(u, v) == pytest.approx(math.sqrt(2) / 5, rel=1e-14)
+    assert outside_span([u, [0.0, 0.0]], [[1.0], [0.0]]) == pytest.approx(0.8, rel=1e-14)

@@ -17,7 +17,7 @@ X = np.array([10.0, 20.0, 50.0, 100.0, 300.0, 1000.0])
 @given(power=st.floats(-3, 3), factor=st.floats(1e-6, 1e6))
 def test_an_exact_law_is_found_exactly(power, factor):
     for y in (factor * X**power, np.tile(factor * X[:, None] ** power, (1, 4))):
-        fit = loglog_slope(X, y, bootstrap=50)
+        fit = loglog_slope(X, y, bootstrap=100)
         assert fit.slope == pytest.approx(power, abs=1e-12)
         assert fit.intercept == pytest.approx(math.log(factor), abs=1e-11)
         assert fit.interval == pytest.approx((power, power), abs=1e-6)
@@ -74,6 +74,11 @@ def test_the_bootstrap_repeats_itself():
         ({"x": [1.0, -2.0, 3.0], "y": [1.0, 1.0, 1.0]}, "positive values only.*Drop points"),
         ({"x": [1.0, 2.0, 3.0], "y": [1.0, math.nan, 1.0]}, "not finite.*Drop points"),
         ({"x": [1.0, 2.0, 3.0], "y": [1.0, 1.0, 1.0], "level": 95}, "level = 95.*0.95 is usual"),
+        ({"x": [1.0, 2.0, 3.0], "y": [[1.0], [1.0], [1.0]]}, r"one repeat.*Pass y of shape \(k,\)"),
+        (
+            {"x": [1.0, 2.0, 3.0], "y": [[1.0, 2.0]] * 3, "bootstrap": 0},
+            "bootstrap = 0 is too small.*Pass 100 or more",
+        ),
         ({"x": [1.0, 2.0, 3.0], "y": [1.0, 1.0, 1.0], "level": 0}, "level = 0.*0.95 is usual"),
     ],
 )

@@ -8,7 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from implicit_bias import Regression, minimum_norm, plant_regression, relative_error, ridge
+from implicit_bias import (
+    Classification,
+    Regression,
+    minimum_norm,
+    plant_regression,
+    relative_error,
+    ridge,
+)
 from sklearn.linear_model import Ridge
 
 TIGHT = {"tol_gap_abs": 1e-14, "tol_gap_rel": 1e-14, "tol_feas": 1e-14}
@@ -210,7 +217,7 @@ def test_ridge_lies_between_nothing_and_minimum_norm(n, d):
 # ---- what is refused
 
 
-@pytest.mark.parametrize("strength", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("strength", [0.0, -1.0, math.nan, math.inf, 1e200, 1e-200])
 def test_ridge_refuses(strength):
     with pytest.raises(ValueError, match=r"strength = .*not unique when d > n.*Use minimum_norm"):
         ridge(Regression([[1.0]], [1.0]), strength)
@@ -218,8 +225,68 @@ def test_ridge_refuses(strength):
 
 @pytest.mark.parametrize(
     ("start", "message"),
-    [([1.0], r"shape \(1,\).*d = 2.*length 2"), ([1.0, math.inf], "NaN or infinite.*finite")],
+    [
+        ([1.0], r"shape \(1,\).*d = 2.*length 2"),
+        ([1.0, math.inf], "start has a NaN or infinite entry"),
+    ],
 )
 def test_minimum_norm_refuses(start, message):
     with pytest.raises(ValueError, match=message):
         minimum_norm(Regression([[1.0, 2.0]], [1.0]), start)
+
+
+@pytest.mark.parametrize("solve", [minimum_norm, lambda problem: ridge(problem, 1.0)])
+def test_refuses_what_is_no_regression(solve):
+    with pytest.raises(TypeError, match=r"needs a Regression.*square loss.*Classification"):
+        solve(Classification([[1.0, 0.0]], [[1, -1]]))
+
+
+@pytest.mark.parametrize("size", [1e-70, 1e-40, 1e40, 1e70])
+def test_the_answer_scales_with_the_data(size):
+    planted = plant_regression(4, 7, seed=9)
+    X, y = planted.problem.X, planted.problem.y
+    scaled = minimum_norm(Regression(size * X, y))
+    assert scaled.residual <= 1e-13
+    assert relative_error(size * scaled.x, planted.minimum_norm) <= 1e-13
+
+
+def test_the_rank_is_that_of_the_singular_values():
+    """Kahan's matrix: pivoted QR sees nothing of its smallest singular value.
+
+    With c = 0.285 and 150 rows the last diagonal entry is 1e16 times too large; the limit
+    must still count as noise what the flow counts as noise.
+    """
+    k, c = 150, 0.285
+    s = math.sqrt(1 - c * c)
+    kahan = np.diag(s ** np.arange(k)) @ (np.eye(k) - c * np.triu(np.ones((k, k)), 1))
+    problem = Regression(kahan, np.ones(k))
+    singular = torch.linalg.svdvals(problem.X)
+    rank = int((singular > k * problem.precision * singular[0]).sum())
+    assert minimum_norm(problem).rank == rank < k
+
+
+@pytest.mark.parametrize("strength", [1e-100, 1e-30, 1e-12, 1e-3])
+def test_ridge_does_not_fit_rounding(strength):
+    """Rank 3 in float32: seven singular values are rounding, and stay unfitted for any strength."""
+    planted = plant_regression(10, 20, [1.0, 0.5, 0.2], seed=3)
+    X = planted.problem.X.to(torch.float32)
+    problem = Regression(X, planted.problem.y)
+    limit = ridge(problem, strength)
+    assert limit.rank == 3
+    assert limit.residual <= 1e-12
+    target = planted.row_basis.T @ planted.minimum_norm
+    shrunk = target * planted.singular_values**2 / (planted.singular_values**2 + strength)
+    # The input was rounded to 6e-8, and 1 / 0.2 amplifies that.
+    assert relative_error(limit.x, planted.row_basis @ shrunk) <= 5e-6
+
+
+@pytest.mark.parametrize("strength", [1e-14, 1e-6, 1.0, 1e6, 1e14, 1e100])
+def test_the_dual_of_ridge_makes_its_solution(strength):
+    planted = plant_regression(9, 5, inconsistency=1.0, seed=3)
+    limit = ridge(planted.problem, strength)
+    X = planted.problem.X
+    assert relative_error(X.T @ limit.dual, limit.x) <= 1e-13
+    U = torch.linalg.svd(X, full_matrices=False)[0]
+    misfit = (planted.problem.y - X @ limit.x) / strength
+    if strength >= 1:  # below, the quotient itself is mostly rounding
+        assert relative_error(U @ (U.T @ misfit), limit.dual) <= 1e-12

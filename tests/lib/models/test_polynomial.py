@@ -69,11 +69,11 @@ def test_nodes_are_the_zeros_of_the_chebyshev_polynomial(n):
             lambda: polynomial_features([0.5, 1.5], 3),
             r"\[-1, 1\].*1\.5.*degree 3 explodes.*Rescale",
         ),
-        (lambda: polynomial_features([math.nan], 3), r"vector of points in \[-1, 1\].*Rescale"),
+        (lambda: polynomial_features([math.nan], 3), "x has a NaN"),
         (lambda: polynomial_features([[0.5]], 3), r"vector.*shape \(1, 1\).*Rescale"),
-        (lambda: polynomial_features([0.5], -1), "degree = -1 is negative.*degree 0"),
+        (lambda: polynomial_features([0.5], -1), "degree = -1 is too small.*Pass 0 or more"),
         (lambda: polynomial_features([0.5], 3, "fourier"), "no basis 'fourier'.*monomial, cheb"),
-        (lambda: chebyshev_nodes(0), "n = 0.*at least one.*n >= 1"),
+        (lambda: chebyshev_nodes(0), "n = 0 is too small.*Pass 1 or more"),
     ],
 )
 def test_refuses_and_says_what_to_do(call, message):
