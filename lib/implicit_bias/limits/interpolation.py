@@ -25,13 +25,18 @@ __all__ = ["minimum_norm", "ridge"]
 class _Factorisation:
     """X = Q B or B Q^T with B = left core rows^T, core triangular and of full rank."""
 
-    def __init__(self, problem: Regression):
+    def __init__(self, problem: Regression, target: Tensor):
         X = problem.X
         self.wide = problem.n < problem.d
-        # Householder vectors, applied when needed: forming Q would double the work.
-        self.vectors, self.scales = torch.geqrf(X.T if self.wide else X)
         k = min(X.shape)
+        # Householder vectors, applied when needed: forming Q would double the work. The target of
+        # a tall problem is carried along as one more column, which comes out as Q^T target.
+        columns = X if self.wide else torch.cat([X.T, target[None]])
+        vectors, scales = torch.geqrf(columns.T)
+        self.vectors, self.scales = vectors[:, :k], scales[:k]
+        self.target = target if self.wide else vectors[:k, k]
         R = self.vectors[:k].triu()
+        self.size = float(torch.linalg.matrix_norm(R))  # of X too, in the Frobenius norm
         noise = max(X.shape) * problem.precision
         # SciPy's linear algebra is slow to import: only when it is used.
         from scipy.linalg import lapack
@@ -73,9 +78,15 @@ class _Factorisation:
         k = self.vectors.shape[1]
         return torch.ormqr(self.vectors, self.scales, b[:, None], transpose=True)[:k, 0]
 
-    def solve(self, r: Tensor, strength: float = 0.0) -> Tensor:
-        """X^+ r; with a positive strength, the ridge solution for the targets r."""
-        b = r if self.wide else self._apply_transposed(r)
+    def solve(self, r: Tensor | None = None, strength: float = 0.0) -> Tensor:
+        """X^+ r; with a positive strength, the ridge solution for the targets r.
+
+        Without r, for the target that was given with the problem.
+        """
+        if r is None:
+            b = self.target
+        else:
+            b = r if self.wide else self._apply_transposed(r)
         b = b if self.left is None else self.left.T @ b
         if strength and strength >= float(self.core.square().sum()):
             # A penalty that outweighs the data: the condition number is below 2, and QR would
@@ -142,26 +153,25 @@ def minimum_norm(problem: Regression, start: Any = None) -> Limit:
     problem = as_regression(problem, "minimum_norm")
     w0 = as_start(problem, start)
     X, y = problem.X, problem.y
-    factors = _Factorisation(problem)
-    target = y - X @ w0
-    change = factors.solve(target)
-    # One step of refinement: it costs two products and removes most of the rounding, that of
-    # the target included, which matters when the start is much larger than the answer.
-    x = w0 + change
-    correction = factors.solve(y - X @ x)
-    x, change = x + correction, change + correction
+    factors = _Factorisation(problem, y - X @ w0 if start is not None else y)
+    change = x = factors.solve()
+    if start is not None:
+        # Where the start is much larger than the answer, so is the rounding of the target. One
+        # step of refinement, two products, removes it.
+        x = w0 + change
+        correction = factors.solve(y - X @ x)
+        x, change = x + correction, change + correction
     dual = factors.solve_transposed(change)
     misfit = X @ x - y
-    reach = torch.linalg.matrix_norm(X)
     # Rounding is relative to what was added up: y and X w0 may nearly cancel in the target.
-    scale = float(reach * (change.norm() + w0.norm()) + y.norm())
+    scale = float(factors.size * (change.norm() + w0.norm()) + y.norm())
     size = float(change.norm())
     tiny = torch.finfo(X.dtype).tiny
     # At full rank only rounding is left of the misfit of consistent data (its worst was half a
     # unit on random problems); where directions were cut off, what they carried is left too.
     slack = 8.0 if factors.rank == min(X.shape) else 10.0 * max(X.shape)
     fits = float(misfit.norm()) <= slack * problem.noise * scale
-    gap = float(misfit.norm()) if fits else float((X.T @ misfit).norm() / max(float(reach), tiny))
+    gap = float(misfit.norm()) if fits else float((X.T @ misfit).norm()) / max(factors.size, tiny)
     outside = float((X.T @ dual - change).norm())
     return Limit(
         x=x,
@@ -219,12 +229,12 @@ def ridge(problem: Regression, strength: float) -> Limit:
             f"data. Use minimum_norm for the limit of vanishing strength."
         )
     X, y = problem.X, problem.y
-    factors = _Factorisation(problem)
-    w = factors.solve(y, strength)
+    factors = _Factorisation(problem, y)
+    w = factors.solve(strength=strength)
     dual = factors.solve_transposed(w)
     misfit = X @ w - y
     gradient = X.T @ misfit + strength * w
-    parts = (X.T @ misfit).norm() + strength * w.norm() + torch.linalg.matrix_norm(X) * y.norm()
+    parts = (X.T @ misfit).norm() + strength * w.norm() + factors.size * y.norm()
     size = float(w.norm())
     outside = float((X.T @ dual - w).norm()) / size if size else 0.0
     return Limit(
