@@ -83,10 +83,7 @@ class _Factorisation:
 
         Without r, for the target that was given with the problem.
         """
-        if r is None:
-            b = self.target
-        else:
-            b = r if self.wide else self._apply_transposed(r)
+        b = self.target if r is None else r if self.wide else self._apply_transposed(r)
         b = b if self.left is None else self.left.T @ b
         if strength and strength >= float(self.core.square().sum()):
             # A penalty that outweighs the data: the condition number is below 2, and QR would
