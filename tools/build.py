@@ -31,7 +31,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ("lib", "requirements.txt")
 PAGES = ("_config.yml", "_toc.yml", "tools", "book", "notebooks", "pyproject.toml", "CITATION.cff")
-MUST_EXIST = ("index.html", "notebooks/01_minimum_norm.html")
 
 
 def files(root: Path, names: Iterable[str]) -> Iterator[Path]:
@@ -145,7 +144,9 @@ def render(root: Path = ROOT) -> None:
             "build: the book was not built. Every warning counts as an error: look above for the\n"
             "       lines with WARNING or ERROR. A cell that raised is shown with its traceback."
         )
-    missing = [page for page in MUST_EXIST if not (root / "_build/html" / page).is_file()]
+    chapters = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    pages = ["index.html", *(f"notebooks/{path.stem}.html" for path in chapters)]
+    missing = [page for page in pages if not (root / "_build/html" / page).is_file()]
     if missing:
         sys.exit(
             f"build: the built book lacks {', '.join(missing)}.\n"

@@ -7,11 +7,20 @@ they are. The public names below come in the order in which the book meets them.
 from typing import TYPE_CHECKING, Any
 
 from implicit_bias.dynamics import (
+    accelerated_descent,
     exact_descent,
     gradient_descent,
     gradient_flow,
+    margin_flow,
+    mirror_descent,
+    mirror_flow,
+    normalised_descent,
     one_pass_sgd,
     perturbed_descent,
+    square_descent,
+    square_flow,
+    steepest_descent,
+    steepest_flow,
     stochastic_gradient_descent,
 )
 from implicit_bias.evidence import (
@@ -20,6 +29,7 @@ from implicit_bias.evidence import (
     ControlPassed,
     Ledger,
     Slope,
+    SlowLaw,
     angle,
     expected_risk,
     flow_filter,
@@ -28,13 +38,22 @@ from implicit_bias.evidence import (
     outside_span,
     relative_error,
     ridge_filter,
+    slow_law,
     stamp,
 )
-from implicit_bias.limits import minimum_norm, ridge
-from implicit_bias.losses import Loss, loss_named
+from implicit_bias.limits import (
+    Infeasible,
+    bregman_projection,
+    max_margin,
+    minimum_norm,
+    ridge,
+)
+from implicit_bias.losses import Loss, Tail, loss_named, tail_named
 from implicit_bias.models import chebyshev_nodes, polynomial_features
+from implicit_bias.norms import Norm, as_norm, margin
+from implicit_bias.potentials import Entropy, PNorm, Potential, Quadratic, SquaredNorm
 from implicit_bias.problems import Classification, Planted, Regression, plant_regression
-from implicit_bias.records import Limit, Path, StepTooLarge
+from implicit_bias.records import Limit, NotSeparable, Path, StepTooLarge
 
 if TYPE_CHECKING:
     from implicit_bias import plotting
@@ -46,15 +65,28 @@ __all__ = [
     "ClaimFailed",
     "Classification",
     "ControlPassed",
+    "Entropy",
+    "Infeasible",
     "Ledger",
     "Limit",
     "Loss",
+    "Norm",
+    "NotSeparable",
+    "PNorm",
     "Path",
     "Planted",
+    "Potential",
+    "Quadratic",
     "Regression",
     "Slope",
+    "SlowLaw",
+    "SquaredNorm",
     "StepTooLarge",
+    "Tail",
+    "accelerated_descent",
     "angle",
+    "as_norm",
+    "bregman_projection",
     "chebyshev_nodes",
     "exact_descent",
     "expected_risk",
@@ -64,7 +96,13 @@ __all__ = [
     "ledger",
     "loglog_slope",
     "loss_named",
+    "margin",
+    "margin_flow",
+    "max_margin",
     "minimum_norm",
+    "mirror_descent",
+    "mirror_flow",
+    "normalised_descent",
     "one_pass_sgd",
     "outside_span",
     "perturbed_descent",
@@ -74,8 +112,14 @@ __all__ = [
     "relative_error",
     "ridge",
     "ridge_filter",
+    "slow_law",
+    "square_descent",
+    "square_flow",
     "stamp",
+    "steepest_descent",
+    "steepest_flow",
     "stochastic_gradient_descent",
+    "tail_named",
 ]
 
 

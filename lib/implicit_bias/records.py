@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-__all__ = ["Limit", "Path", "StepTooLarge"]
+__all__ = ["Limit", "NotSeparable", "Path", "StepTooLarge"]
 
 
 class StepTooLarge(ValueError):
@@ -20,6 +20,30 @@ class StepTooLarge(ValueError):
         ...
     implicit_bias.records.StepTooLarge: step = 1 is not below 2/beta = 0.5, ...
     """
+
+
+class NotSeparable(ValueError):
+    r"""No weights classify all examples correctly; the multipliers in ``certificate`` prove it.
+
+    Attributes
+    ----------
+    certificate : Tensor, shape (n,), or (n, k) for y of shape (n, k)
+        Non-negative, of sum 1, with :math:`Z^\top\alpha = 0` up to rounding. A separating w would
+        have :math:`0 < \sum_i \alpha_i\langle z_i, w\rangle = \langle Z^\top\alpha, w\rangle = 0`.
+
+    Examples
+    --------
+    >>> from implicit_bias import Classification, margin_flow
+    >>> try:
+    ...     margin_flow(Classification([[1.0], [1.0]], [1, -1]), [100.0])
+    ... except NotSeparable as error:
+    ...     print(error.certificate)
+    tensor([0.5000, 0.5000], dtype=torch.float64)
+    """
+
+    def __init__(self, message: str, certificate: Tensor):
+        super().__init__(message)
+        self.certificate = certificate
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +60,9 @@ class Path:
         Training loss (a sum over examples) at those points.
     stopped : str
         Why the run ended: "converged", "budget" (out of steps), "exact" (closed form).
+    log_losses : Tensor or None, shape (k,)
+        Natural logarithms of the losses where a flow is followed until they underflow, else None;
+        ``times`` are then natural logarithms too.
     step : float
         The step size used; nan for a flow.
     steps : int
@@ -55,6 +82,7 @@ class Path:
     stopped: str
     step: float = float("nan")
     steps: int = 0
+    log_losses: Tensor | None = None
 
     @property
     def x(self) -> Tensor:

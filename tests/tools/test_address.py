@@ -11,7 +11,9 @@ import rehome
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER, NAME = rehome.parse(rehome.current(ROOT))
-REPEATS = ["pyproject.toml", "README.md", "CITATION.cff", "notebooks/01_minimum_norm.ipynb"]
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+REPEATS = ["pyproject.toml", "README.md", "CITATION.cff"]
+REPEATS += [f"notebooks/{path.name}" for path in CHAPTERS]
 # Addresses by which a reader reaches the repository's own files.
 OWN = re.compile(
     r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)"

@@ -2,13 +2,27 @@
 
 from implicit_bias.dynamics.descent import gradient_descent, stochastic_gradient_descent
 from implicit_bias.dynamics.exact import exact_descent, gradient_flow, perturbed_descent
+from implicit_bias.dynamics.flow import margin_flow
+from implicit_bias.dynamics.mirror import mirror_descent, square_descent
+from implicit_bias.dynamics.mirror_flow import mirror_flow, square_flow
+from implicit_bias.dynamics.normalised import accelerated_descent, normalised_descent
+from implicit_bias.dynamics.steepest import steepest_descent, steepest_flow
 from implicit_bias.dynamics.streaming import one_pass_sgd
 
 __all__ = [
+    "accelerated_descent",
     "exact_descent",
     "gradient_descent",
     "gradient_flow",
+    "margin_flow",
+    "mirror_descent",
+    "mirror_flow",
+    "normalised_descent",
     "one_pass_sgd",
     "perturbed_descent",
+    "square_descent",
+    "square_flow",
+    "steepest_descent",
+    "steepest_flow",
     "stochastic_gradient_descent",
 ]

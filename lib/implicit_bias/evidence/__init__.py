@@ -4,6 +4,7 @@ from implicit_bias.evidence.claims import Claim, ClaimFailed, ControlPassed, Led
 from implicit_bias.evidence.filters import expected_risk, flow_filter, ridge_filter
 from implicit_bias.evidence.gaps import angle, outside_span, relative_error
 from implicit_bias.evidence.rates import Slope, loglog_slope
+from implicit_bias.evidence.slow import SlowLaw, slow_law
 from implicit_bias.evidence.stamp import stamp
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ControlPassed",
     "Ledger",
     "Slope",
+    "SlowLaw",
     "angle",
     "expected_risk",
     "flow_filter",
@@ -20,5 +22,6 @@ __all__ = [
     "outside_span",
     "relative_error",
     "ridge_filter",
+    "slow_law",
     "stamp",
 ]
