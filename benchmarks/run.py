@@ -6,6 +6,7 @@ import platform
 
 import bench_descent
 import bench_import
+import bench_margin
 import bench_minimum_norm
 import torch
 from timing import table
@@ -13,6 +14,7 @@ from timing import table
 BENCHMARKS = {
     "descent against its closed form": bench_descent,
     "minimum_norm against lstsq": bench_minimum_norm,
+    "ways to the hard-margin separator": bench_margin,
     "import": bench_import,
 }
 

@@ -32,6 +32,7 @@ from implicit_bias.arrays import as_real
 from implicit_bias.losses import Tail, tail_named
 from implicit_bias.problems import Classification, as_start
 from implicit_bias.records import NotSeparable, Path
+from implicit_bias.threads import single_threaded
 
 __all__ = ["margin_flow"]
 
@@ -152,27 +153,31 @@ class _Flow:
         new = self.state(c, self.m0 + self.B @ c, math.nan)
         new.course = slope
         new.log_time = float(np.logaddexp(at.log_time, _log_time(at, new, h, h)))
-        return new, float(np.linalg.norm(error))
+        # An error in time is one along the course. Time depends on f between the ends.
+        middle = (at.c + new.c) / 2 + h / 8 * (at.course - new.course)
+        f = self.weights(self.m0 + self.B @ middle)[1]
+        share = min(0.0, math.log(h) - f - new.log_time)
+        passed = abs(f - _between(at, new, h, h / 2)) * math.exp(share)
+        passed *= math.exp(new.log_time + new.log_rate)
+        return new, float(np.linalg.norm(error) + passed * np.linalg.norm(new.course))
+
+
+def _between(a: _State, b: _State, h: float, s: Any) -> Any:
+    """f at arcs s within a step of length h from a to b, by Hermite's cubic."""
+    u = s / h
+    rise = (b.log_rate - a.log_rate) * (3 - 2 * u) * u**2
+    return a.log_rate + rise + h * (a.slope * u * (1 - u) ** 2 - b.slope * (1 - u) * u**2)
 
 
 def _log_time(a: _State, b: _State, h: float, part: float) -> float:
     """log of the integral of e^-f over the first ``part`` of a step of length h from a to b.
 
-    f is interpolated by Hermite's cubic. Where it falls steeply only the end of the interval
-    counts, and the nodes go there.
+    Where f falls steeply only the end of the interval counts, and the nodes go there.
     """
-
-    def f(s: Array) -> Array:
-        u = s / h
-        rise = (b.log_rate - a.log_rate) * (3 - 2 * u) * u**2
-        bends = h * (a.slope * u * (1 - u) ** 2 - b.slope * (1 - u) * u**2)
-        result: Array = a.log_rate + rise + bends
-        return result
-
-    ends = f(np.array([part, part * (1 - 1e-6)]))
+    ends = _between(a, b, h, np.array([part, part * (1 - 1e-6)]))
     steep = abs(float(ends[1] - ends[0])) / (1e-6 * part)
     length = min(part, 40 / steep) if steep > 0 else part
-    logs = -f(part - length * (1 - _NODES) / 2)
+    logs = -_between(a, b, h, part - length * (1 - _NODES) / 2)
     top = float(logs.max())
     return top + math.log(length / 2 * float(_WEIGHTS @ np.exp(logs - top)))
 
@@ -215,8 +220,8 @@ def _follow(
                 certificate(at.p)
             reach = float(np.linalg.norm(at.c))
             # Once margins are large the residual w - w_hat log t is what counts: errors are then
-            # absolute, in units of the distance that it takes to change a margin.
-            unit = 1 / max(float(np.linalg.norm(at.pull)), _FLAT)
+            # absolute, in units of the distance that it takes to change log G.
+            unit = max(float(np.linalg.norm(at.course)), _FLAT) / max(abs(at.slope), _FLAT**2)
             wanted = rtol * min(1 + reach, 100 * unit) + 1e-15 * reach
             done = flow.step(at, h, 0.01 * wanted)
             if done is None or not done[1] <= 4 * wanted or not math.isfinite(done[0].log_time):
@@ -247,6 +252,7 @@ def _follow(
     return points, margins, steps
 
 
+@single_threaded
 def margin_flow(
     problem: Classification,
     log_times: Any,

@@ -33,6 +33,7 @@ from implicit_bias.norms import (
 )
 from implicit_bias.problems import Classification
 from implicit_bias.records import Limit, NotSeparable
+from implicit_bias.threads import single_threaded
 
 __all__ = ["max_margin"]
 
@@ -115,6 +116,7 @@ def _refuse(problem: Classification, Z: Array, alpha: Array) -> NoReturn:
     )
 
 
+@single_threaded
 def max_margin(problem: Classification, norm: Any = 2) -> Limit:
     r"""Returns the separator of least norm: :math:`\min \|w\|` with every margin at least 1.
 
