@@ -127,7 +127,7 @@ def gradient_descent(
         of X, relative), or when the gradient has sunk into its own rounding; a
         classification when the gradient has fallen to ``tol`` times its first value.
     loss : str
-        "square", "logcosh", and for a Classification also "exponential" or "logistic".
+        "square", "logcosh", and for a Classification "exponential", "logistic" or "inverse".
     every : int, optional
         Keep every so many steps; default about 200 of them, spaced evenly in logarithm.
 
