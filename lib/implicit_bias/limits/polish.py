@@ -67,9 +67,11 @@ def _lawson_hanson(A: Array, b: Array) -> tuple[Array, float]:
     target[d] = 1.0
     c = 0.1
     for _ in range(4):
-        u, misfit = nnls(np.vstack([A.T, c * b]), target, maxiter=20 * (n + d))
-        total = float(b @ u)
-        bound = float(np.linalg.norm(A.T @ u)) / total
+        u, _ = nnls(np.vstack([A.T, c * b]), target, maxiter=20 * (n + d))
+        total, pull = float(b @ u), float(np.linalg.norm(A.T @ u))
+        # SciPy reports the residual 0 when as many weights as equations are positive, true or not.
+        misfit = math.hypot(pull, c * total - 1)
+        bound = pull / total
         if misfit < 1e-14 or bound < 1e-15:
             raise Separation(u)
         if 0.1 <= c / bound <= 10:

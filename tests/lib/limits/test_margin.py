@@ -430,3 +430,17 @@ def test_what_is_refused(y, norm, message):
 def test_labels_are_needed():
     with pytest.raises(TypeError, match=r"labels.*Classification\(X, y\)"):
         max_margin(Regression([[1.0]], [1.0]))
+
+
+def test_degenerate_data_on_the_margin_are_separable():
+    """86 examples on the margin in 39 dimensions: SciPy's nnls calls a wrong answer exact here."""
+    rng = np.random.default_rng([1, 734])
+    rng.uniform(math.log(2), math.log(300), 2)
+    u = rng.standard_normal(39)
+    u /= np.linalg.norm(u)
+    V = rng.standard_normal((43, 39)) / math.sqrt(39)
+    V -= np.outer(V @ u, u)
+    Z = np.concatenate([V, -V * rng.uniform(0.3, 3, (43, 1))]) + 1e-3 * u
+    limit = max_margin(Classification(Z, np.ones(86)))
+    assert limit.objective == pytest.approx(1000, rel=1e-9)
+    assert limit.residual <= 1e-9
