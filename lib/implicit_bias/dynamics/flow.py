@@ -65,7 +65,7 @@ class _State:
     slope: float  # df/ds
     log_time: float
     p: Array
-    course: Array  # the velocity over the last stage
+    course: Array  # the same from the last stage: where margins are large, far more accurate
 
 
 class _Flow:
@@ -83,11 +83,13 @@ class _Flow:
         total = float(p.sum())
         return p / total, top + math.log(total)
 
-    def state(self, c: Array, m: Array, log_time: float) -> _State:
+    def state(self, c: Array, log_time: float, course: Array | None = None) -> _State:
+        m = self.m0 + self.B @ c
         p, log_rate = self.weights(m)
         pull = p @ self.B
-        slope = -float((p * self.tail.decay(m)) @ (self.B @ pull))
-        return _State(c, m, pull, log_rate, slope, log_time, p, pull)
+        course = pull if course is None else course
+        slope = -float((p * self.tail.decay(m)) @ (self.B @ course))
+        return _State(c, m, pull, log_rate, slope, log_time, p, course)
 
     def factor(self, m: Array, p: Array, h: float) -> Any:
         """LU of I - h d(B^T p)/dc."""
@@ -150,15 +152,14 @@ class _Flow:
             slope = slopes[i] = (c - b) / (_GAMMA * h)
         self.kept = (h, factors)
         error = dgetrs(*factors, h * (_ERROR @ slopes))[0]
-        new = self.state(c, self.m0 + self.B @ c, math.nan)
-        new.course = slope
+        new = self.state(c, math.nan, slope)
         new.log_time = float(np.logaddexp(at.log_time, _log_time(at, new, h, h)))
         # An error in time is one along the course. Time depends on f between the ends.
         middle = (at.c + new.c) / 2 + h / 8 * (at.course - new.course)
         f = self.weights(self.m0 + self.B @ middle)[1]
         share = min(0.0, math.log(h) - f - new.log_time)
-        passed = abs(f - _between(at, new, h, h / 2)) * math.exp(share)
-        passed *= math.exp(new.log_time + new.log_rate)
+        passed = math.exp(min(share + new.log_time + new.log_rate, 700.0))
+        passed *= abs(f - float(_between(at, new, h, h / 2)))
         return new, float(np.linalg.norm(error) + passed * np.linalg.norm(new.course))
 
 
@@ -209,7 +210,7 @@ def _land(flow: _Flow, at: _State, ahead: _State, h: float, target: float, tol: 
 def _follow(
     flow: _Flow, c: Array, targets: Array, rtol: float, certificate: Any
 ) -> tuple[list[Array], list[Array], int]:
-    at = flow.state(c, flow.m0 + flow.B @ c, -math.inf)
+    at = flow.state(c, -math.inf)
     h, steps = 1e-3, 0
     points, margins = [], []
     for target in targets:
@@ -221,7 +222,7 @@ def _follow(
             reach = float(np.linalg.norm(at.c))
             # Once margins are large the residual w - w_hat log t is what counts: errors are then
             # absolute, in units of the distance that it takes to change log G.
-            unit = max(float(np.linalg.norm(at.course)), _FLAT) / max(abs(at.slope), _FLAT**2)
+            unit = max(float(np.linalg.norm(at.course)), _FLAT) / max(abs(at.slope), 1e-300)
             wanted = rtol * min(1 + reach, 100 * unit) + 1e-15 * reach
             done = flow.step(at, h, 0.01 * wanted)
             if done is None or not done[1] <= 4 * wanted or not math.isfinite(done[0].log_time):
@@ -247,8 +248,8 @@ def _follow(
             if early
             else math.expm1(target - at.log_time) * math.exp(at.log_time + at.log_rate)
         )
-        points.append(at.c + rest * at.pull)
-        margins.append(at.m + rest * (flow.B @ at.pull))
+        points.append(at.c + rest * at.course)
+        margins.append(at.m + rest * (flow.B @ at.course))
     return points, margins, steps
 
 
