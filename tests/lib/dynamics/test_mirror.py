@@ -13,6 +13,7 @@ from implicit_bias import (
     exact_descent,
     gradient_flow,
     minimum_norm,
+    outside_span,
     plant_regression,
     relative_error,
 )
@@ -375,3 +376,39 @@ def test_a_step_that_only_oscillates_is_told():
     """With 2/eta between the curvature and the blow-up the loss goes round without end."""
     with pytest.raises(StepTooLarge, match=r"rose|goes up and down without end.*would be safe"):
         mirror_descent(Regression([[1.0]], [1.0]), Entropy(), [1.1], step=2.1, steps=1000)
+
+
+@pytest.mark.parametrize("loss", ["square", "logcosh"])
+@pytest.mark.parametrize(
+    "potential", [SquaredNorm(), Entropy(), Quadratic(np.diag(np.arange(1.0, 10.0))), PNorm(3)]
+)
+def test_mirror_images_of_the_textbook_iteration_stay_in_the_row_space(potential, loss):
+    """Gradients by automatic differentiation and a fresh mirror at every step.
+
+    The library keeps multipliers, so its own iterates could not leave the space if they tried.
+    The control takes the gradient step at the point and not at its image.
+    """
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(rng.standard_normal((4, 9)) / 2)
+    y = X @ torch.from_numpy(rng.uniform(0.2, 1.5, 9))
+    start = torch.from_numpy(rng.uniform(0.3, 1.2, 9))
+    rows = torch.linalg.qr(X.T).Q
+
+    def slope(w):
+        w = w.clone().requires_grad_()
+        misfit = X @ w - y
+        total = (misfit**2 / 2 if loss == "square" else misfit.cosh().log()).sum()
+        return torch.autograd.grad(total, w)[0]
+
+    w, images = start, []
+    for _ in range(200):
+        w = potential.inverse_mirror(potential.mirror(w) - 0.03 * slope(w))
+        images.append(potential.mirror(w) - potential.mirror(start))
+    # Rounding of 200 images of size one, on movements that begin at the size of one step.
+    assert outside_span(torch.stack(images), rows) <= 1e-12
+    if isinstance(potential, (Entropy, PNorm)):
+        w, images = start, []
+        for _ in range(200):
+            w = w - 0.03 * potential.inverse_hessian(w) @ slope(w)
+            images.append(potential.mirror(w) - potential.mirror(start))
+        assert outside_span(torch.stack(images), rows) > 1e-3
