@@ -68,8 +68,9 @@ def _curvature(X: Tensor, potential: Potential, w: Tensor) -> float:
 
 def _rise(what: str, first: float, now: float, t: int, eta: float, safe: float) -> StepTooLarge:
     known = f"; where it stood last, {safe:.3g} would be safe" if 0 < safe < math.inf else ""
+    steps = "1 step" if t == 1 else f"{t} steps"
     return StepTooLarge(
-        f"The loss {what}: {first:g} at first, {now:g} after {t} steps of size {eta:g}, which is "
+        f"The loss {what}: {first:g} at first, {now:g} after {steps} of size {eta:g}, which is "
         f"too large here{known}. Take a smaller one."
     )
 
