@@ -151,7 +151,7 @@ def test_margin_of_a_matrix_and_of_a_transform():
         (True, ValueError, "p >= 1"),
         (1j, ValueError, "p >= 1"),
         ("spectral", ValueError, "no norm named 'spectral'.*'fourier' or 'nuclear'"),
-        (object(), TypeError, "number or a matrix"),
+        pytest.param(object(), TypeError, "number or a matrix", id="object"),
         (np.eye(3), ValueError, r"shape \(3, 3\).*K of shape \(2, 2\)"),
         ([1.0, 2.0], ValueError, r"shape \(2,\).*K of shape \(2, 2\)"),
         ([[1.0, 2.0], [0.0, 1.0]], ValueError, r"not symmetric.*K \+ K.T"),
