@@ -6,7 +6,10 @@ they are. The public names below come in the order in which the book meets them.
 
 from typing import TYPE_CHECKING, Any
 
+from implicit_bias.certificates import Certificate, bridge_certificate, parameter_certificate
 from implicit_bias.dynamics import (
+    NetworkPath,
+    Stuck,
     accelerated_descent,
     exact_descent,
     gradient_descent,
@@ -14,6 +17,7 @@ from implicit_bias.dynamics import (
     margin_flow,
     mirror_descent,
     mirror_flow,
+    network_flow,
     normalised_descent,
     one_pass_sgd,
     perturbed_descent,
@@ -44,12 +48,21 @@ from implicit_bias.evidence import (
 from implicit_bias.limits import (
     Infeasible,
     bregman_projection,
+    brute_force_bridge,
     max_margin,
     minimum_norm,
     ridge,
 )
 from implicit_bias.losses import Loss, Tail, loss_named, tail_named
-from implicit_bias.models import chebyshev_nodes, polynomial_features
+from implicit_bias.models import (
+    LinearNetwork,
+    Parameterisation,
+    balanced_parameters,
+    chebyshev_nodes,
+    implied_penalty,
+    polynomial_features,
+    unitary_dft,
+)
 from implicit_bias.norms import Norm, as_norm, margin
 from implicit_bias.potentials import Entropy, PNorm, Potential, Quadratic, SquaredNorm
 from implicit_bias.problems import Classification, Planted, Regression, plant_regression
@@ -61,6 +74,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Certificate",
     "Claim",
     "ClaimFailed",
     "Classification",
@@ -69,10 +83,13 @@ __all__ = [
     "Infeasible",
     "Ledger",
     "Limit",
+    "LinearNetwork",
     "Loss",
+    "NetworkPath",
     "Norm",
     "NotSeparable",
     "PNorm",
+    "Parameterisation",
     "Path",
     "Planted",
     "Potential",
@@ -82,17 +99,22 @@ __all__ = [
     "SlowLaw",
     "SquaredNorm",
     "StepTooLarge",
+    "Stuck",
     "Tail",
     "accelerated_descent",
     "angle",
     "as_norm",
+    "balanced_parameters",
     "bregman_projection",
+    "bridge_certificate",
+    "brute_force_bridge",
     "chebyshev_nodes",
     "exact_descent",
     "expected_risk",
     "flow_filter",
     "gradient_descent",
     "gradient_flow",
+    "implied_penalty",
     "ledger",
     "loglog_slope",
     "loss_named",
@@ -102,9 +124,11 @@ __all__ = [
     "minimum_norm",
     "mirror_descent",
     "mirror_flow",
+    "network_flow",
     "normalised_descent",
     "one_pass_sgd",
     "outside_span",
+    "parameter_certificate",
     "perturbed_descent",
     "plant_regression",
     "plotting",
@@ -120,6 +144,7 @@ __all__ = [
     "steepest_flow",
     "stochastic_gradient_descent",
     "tail_named",
+    "unitary_dft",
 ]
 
 

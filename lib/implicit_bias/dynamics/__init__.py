@@ -5,11 +5,15 @@ from implicit_bias.dynamics.exact import exact_descent, gradient_flow, perturbed
 from implicit_bias.dynamics.flow import margin_flow
 from implicit_bias.dynamics.mirror import mirror_descent, square_descent
 from implicit_bias.dynamics.mirror_flow import mirror_flow, square_flow
+from implicit_bias.dynamics.network import NetworkPath, network_flow
 from implicit_bias.dynamics.normalised import accelerated_descent, normalised_descent
 from implicit_bias.dynamics.steepest import steepest_descent, steepest_flow
 from implicit_bias.dynamics.streaming import one_pass_sgd
+from implicit_bias.dynamics.stuck import Stuck
 
 __all__ = [
+    "NetworkPath",
+    "Stuck",
     "accelerated_descent",
     "exact_descent",
     "gradient_descent",
@@ -17,6 +21,7 @@ __all__ = [
     "margin_flow",
     "mirror_descent",
     "mirror_flow",
+    "network_flow",
     "normalised_descent",
     "one_pass_sgd",
     "perturbed_descent",

@@ -1,0 +1,351 @@
+"""Linear networks: layer by layer, derivatives by torch, Lemmas 3 and 5 to 7."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from implicit_bias.models.factorisations import (
+    balanced_parameters,
+    implied_penalty,
+    unitary_dft,
+)
+from implicit_bias.models.linear import LinearNetwork
+from implicit_bias.models.parameterisation import Parameterisation
+from scipy.optimize import minimize
+
+NETWORKS = {
+    "full": LinearNetwork("full", 4, 3, width=3),
+    "full, deep": LinearNetwork("full", 3, 5, width=2),
+    "full, default width": LinearNetwork("full", 3, 2),
+    "full, outputs": LinearNetwork("full", 4, 3, width=3, outputs=2),
+    "one layer": LinearNetwork("full", 4, 1),
+    "one layer, outputs": LinearNetwork("full", 4, 1, outputs=3),
+    "diagonal": LinearNetwork("diagonal", 4, 3),
+    "diagonal, one": LinearNetwork("diagonal", 4, 1),
+    "convolutional": LinearNetwork("convolutional", 5, 3),
+    "convolutional, even": LinearNetwork("convolutional", 6, 4),
+    "convolutional, one": LinearNetwork("convolutional", 5, 1),
+    "narrow": LinearNetwork("convolutional", 6, 4, width=3),
+    "narrow, one tap": LinearNetwork("convolutional", 6, 2, width=1),
+    "narrow, one layer": LinearNetwork("convolutional", 6, 1, width=3),
+    "images": LinearNetwork("convolutional", 12, 3, shape=(3, 4)),
+    "images, narrow": LinearNetwork("convolutional", 12, 3, width=2, shape=(3, 4)),
+}
+
+
+def every(test):
+    return pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)(test)
+
+
+def layer_by_layer(network, parts, X):
+    """The outputs of the network for the rows of X: eqs. (1) and (3) of the paper, as written."""
+    if network.kind == "full":
+        for part in parts:
+            X = X @ part
+        return X if network.outputs > 1 else X[:, 0]
+    if network.kind == "diagonal":
+        for part in parts[:-1]:
+            X = X * part
+        return X @ parts[-1]
+    h = X.reshape(-1, *network.shape)
+    side = h.ndim - 1
+    for part in parts[:-1]:
+        full = part.numel() == network.d
+        filters = part.reshape(network.shape if full else [network.width] * side)
+        # h_l[k] = sum_j w_l[j] h_{l-1}[(k + j) mod D]
+        new = torch.zeros_like(h)
+        for place in np.ndindex(*filters.shape):
+            axes = tuple(range(1, side + 1))
+            new = new + filters[place] * torch.roll(h, [-j for j in place], axes)
+        h = new
+    return h.reshape(len(X), -1) @ parts[-1]
+
+
+def traced(network):
+    """The same network, as a map of the reader's own."""
+
+    def predictor(w):
+        shapes = network._shapes()
+        sizes = [math.prod(shape) for shape in shapes]
+        parts = [p.reshape(s) for p, s in zip(w.split(sizes), shapes, strict=True)]
+        return layer_by_layer(network, parts, torch.eye(network.d, dtype=torch.float64))
+
+    return Parameterisation(predictor, network.depth, network.size)
+
+
+@every
+def test_predictor_layer_by_layer(network):
+    w = network.sample(1)
+    X = torch.from_numpy(np.random.default_rng(0).standard_normal((7, network.d)))
+    outputs = layer_by_layer(network, network.split(w), X)
+    torch.testing.assert_close(X @ network.predictor(w), outputs, rtol=1e-12, atol=1e-12)
+    assert network.predictor(w).shape == network.output_shape
+
+
+@every
+def test_derivatives_against_torch(network):
+    own, w = traced(network), network.sample(2)
+    g = torch.from_numpy(np.random.default_rng(3).standard_normal(network.output_shape))
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(network.predictor(w), own.predictor(w), **close)
+    torch.testing.assert_close(network.jacobian(w), own.jacobian(w), **close)
+    torch.testing.assert_close(network.hessian(w, g), own.hessian(w, g), **close)
+    # The pull of a trace is the transposed Jacobian, and the trace has the value.
+    for map in (network, own):
+        value, pull = map.kernel.trace(w.numpy())
+        np.testing.assert_allclose(value, network.predictor(w).reshape(-1), atol=1e-12)
+        expected = network.jacobian(w).T @ g.reshape(-1)
+        np.testing.assert_allclose(pull(g.reshape(-1).numpy()), expected, atol=1e-12)
+
+
+@every
+def test_homogeneous_and_multilinear(network):
+    """Euler's theorem: J w = L P(w), H w = (L - 1) J^T g."""
+    w, L = network.sample(4), network.depth
+    g = torch.ones(network.output_shape, dtype=torch.float64)
+    beta = network.predictor(w).reshape(-1)
+    torch.testing.assert_close(network.jacobian(w) @ w, L * beta)
+    torch.testing.assert_close(network.predictor(2 * w).reshape(-1), 2**L * beta)
+    pulled = network.jacobian(w).T @ g.reshape(-1)
+    torch.testing.assert_close(network.hessian(w, g) @ w, (L - 1) * pulled, rtol=1e-9, atol=1e-12)
+
+
+def test_parameters_as_layers_or_flat():
+    for kind in ("diagonal", "convolutional"):
+        network = LinearNetwork(kind, 4, 3)
+        w = network.sample(0)
+        assert torch.equal(network.predictor(w), network.predictor(w.reshape(3, 4)))
+        assert torch.equal(torch.stack(network.split(w)), w.reshape(3, 4))
+    network = LinearNetwork("full", 4, 3, width=2, outputs=3)
+    assert [tuple(part.shape) for part in network.split(network.sample(0))] == [
+        (4, 2),
+        (2, 2),
+        (2, 3),
+    ]
+    narrow = LinearNetwork("convolutional", 5, 3, width=2)
+    assert [part.numel() for part in narrow.split(narrow.sample(0))] == [2, 2, 5]
+    assert narrow.size == 9
+    assert "convolutional" in repr(narrow)
+
+
+def test_sample():
+    network = LinearNetwork("diagonal", 5000, 2)
+    w = network.sample(3, 0.5)
+    assert torch.equal(w, network.sample(3, 0.5))
+    assert not torch.equal(w, network.sample(4, 0.5))
+    assert float(w.std()) == pytest.approx(0.5, rel=0.05)  # 10,000 entries: 1 per cent
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+@pytest.mark.parametrize("shape", [None, (3, 4)])
+def test_lemma_3(depth, shape):
+    """With the factor it holds; as printed, without it, it does not."""
+    network = LinearNetwork("convolutional", 12, depth, shape=shape)
+    w = network.sample(depth)
+    layers = unitary_dft(torch.stack(network.split(w)), shape)
+    product = layers.prod(0)
+    spectrum = unitary_dft(network.predictor(w), shape)
+    torch.testing.assert_close(spectrum, 12 ** ((depth - 1) / 2) * product)
+    if depth > 1:
+        assert float((spectrum - product).abs().max()) > 0.5 * float(spectrum.abs().max())
+
+
+def test_unitary():
+    beta = np.random.default_rng(0).standard_normal((3, 12))
+    for shape in (None, (4, 3)):
+        spectrum = unitary_dft(beta, shape)
+        np.testing.assert_allclose(spectrum.norm(dim=1), np.linalg.norm(beta, axis=1))
+    k, j = np.meshgrid(range(12), range(12))
+    matrix = np.exp(-2j * np.pi * j * k / 12) / math.sqrt(12)
+    np.testing.assert_allclose(unitary_dft(beta[0]), matrix @ beta[0], atol=1e-13)
+    with pytest.raises(ValueError, match="two sides of the image"):
+        unitary_dft(beta, (5, 3))
+    with pytest.raises(ValueError, match="no signal"):
+        unitary_dft(1.0)
+
+
+# ---- what a predictor costs
+
+
+def penalty_by_hand(network, beta):
+    """The formulas of Lemmas 5 to 7, with the corrected constant."""
+    L, d = network.depth, network.d
+    if network.kind == "full":
+        return L * float(beta.norm()) ** (2 / L)
+    if network.kind == "diagonal":
+        return L * float((beta.abs() ** (2 / L)).sum())
+    spectrum = unitary_dft(beta, network.shape)
+    return L * d ** (-(L - 1) / L) * float((spectrum.abs() ** (2 / L)).sum())
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["full", "diagonal", "convolutional", "images"])
+def test_balanced_networks_attain_the_penalty(kind, depth):
+    if kind == "images":
+        network = LinearNetwork("convolutional", 6, depth, shape=(2, 3))
+    else:
+        network = LinearNetwork(kind, 6, depth)
+    beta = torch.from_numpy(np.random.default_rng(depth).standard_normal(6))
+    w = balanced_parameters(network, beta)
+    torch.testing.assert_close(network.predictor(w), beta, rtol=1e-12, atol=1e-12)
+    expected = penalty_by_hand(network, beta)
+    assert implied_penalty(network, beta) == pytest.approx(expected, rel=1e-12)
+    assert float(w.square().sum()) == pytest.approx(expected, rel=1e-12)
+    # Balanced: every layer has the same norm; and stationary: w = J^T lambda.
+    norms = [float(part.norm()) for part in network.split(w)]
+    np.testing.assert_allclose(norms, norms[0], rtol=1e-12)
+    J = network.jacobian(w).numpy()
+    multipliers = np.linalg.lstsq(J.T, w.numpy(), rcond=None)[0]
+    np.testing.assert_allclose(J.T @ multipliers, w, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal", "convolutional"])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_nothing_is_cheaper(kind, depth):
+    network = LinearNetwork(kind, 4, depth, **({"width": 2} if kind == "full" else {}))
+    beta = torch.from_numpy(np.random.default_rng(7).standard_normal(4))
+    values = []
+    for seed in range(6):
+        found = minimize(
+            lambda w: w @ w,
+            network.sample(seed),
+            jac=lambda w: 2 * w,
+            constraints={
+                "type": "eq",
+                "fun": lambda w: (network.predictor(w) - beta).numpy(),
+                "jac": lambda w: network.jacobian(w).numpy(),
+            },
+            method="SLSQP",
+            options={"ftol": 1e-13, "maxiter": 500},
+        )
+        if float((network.predictor(found.x) - beta).abs().max()) < 1e-8:
+            values.append(found.fun)
+    # The solver's own accuracy in the constraints, 1e-8.
+    assert min(values) == pytest.approx(implied_penalty(network, beta), rel=1e-6)
+    if kind == "convolutional":  # the paper's value, without the power of D
+        wrong = implied_penalty(network, beta) * 4 ** ((depth - 1) / depth)
+        assert min(values) < 0.75 * wrong
+
+
+def test_several_outputs():
+    beta = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 3)))
+    network = LinearNetwork("full", 5, 2, width=3, outputs=3)
+    nuclear = float(torch.linalg.svdvals(beta).sum())
+    assert implied_penalty(network, beta) == pytest.approx(2 * nuclear, rel=1e-13)
+    w = balanced_parameters(network, beta)
+    torch.testing.assert_close(network.predictor(w), beta)
+    assert float(w.square().sum()) == pytest.approx(2 * nuclear, rel=1e-13)
+    with pytest.raises(ValueError, match="may have more"):
+        implied_penalty(LinearNetwork("full", 5, 2, width=2, outputs=3), beta)
+
+
+def test_vanishing_coefficients():
+    """Zeros of the predictor, in either basis, make no NaN."""
+    for kind, beta in (("diagonal", [2.0, 0, 0, -1]), ("convolutional", [1.0, -1, 1, -1])):
+        for width in (None, 3) if kind == "convolutional" else (None,):
+            network = LinearNetwork(kind, 4, 2, width=width)
+            w = balanced_parameters(network, beta)
+            np.testing.assert_allclose(network.predictor(w), beta, atol=1e-7)
+    zero = balanced_parameters(LinearNetwork("convolutional", 4, 2, width=2), np.zeros(4))
+    assert not zero.any()
+    assert implied_penalty(LinearNetwork("full", 4, 3), np.zeros(4)) == 0
+
+
+def test_narrow_filters_between_two_norms():
+    beta = torch.from_numpy(np.random.default_rng(1).standard_normal(8))
+    penalties = []
+    for K in range(1, 9):
+        network = LinearNetwork("convolutional", 8, 2, width=K)
+        w = balanced_parameters(network, beta)
+        torch.testing.assert_close(network.predictor(w), beta, rtol=1e-9, atol=1e-9)
+        penalties.append(implied_penalty(network, beta))
+    assert penalties[0] == pytest.approx(2 * float(beta.norm()), rel=1e-12)
+    full = 2 * 8**-0.5 * float(unitary_dft(beta).abs().sum())
+    assert penalties[-1] == pytest.approx(full, rel=1e-12)
+    # Wider filters contain narrower ones; 1e-9 for the search.
+    assert all(a >= b * (1 - 1e-9) for a, b in itertools.pairwise(penalties))
+    # From K = D/2 + 1 on the squared moduli of a filter's transform are free.
+    np.testing.assert_allclose(penalties[4:], full, rtol=1e-7)
+    assert penalties[3] > full * 1.001
+
+
+# ---- maps of one's own, and what is refused
+
+
+def test_own_map():
+    own = Parameterisation(lambda w: torch.outer(w[:2], w[2:]), degree=2)
+    assert own.size is None
+    assert own.predictor([1.0, 2.0, 3.0, 4.0]).tolist() == [[3, 4], [6, 8]]
+    assert own.size == 4
+    assert own.output_shape == (2, 2)
+    assert own.sample(0).shape == (4,)
+
+
+def test_homogeneity_is_checked():
+    def skew(w):
+        return torch.stack([w[0] ** 2 + w[1], w[1] ** 2])
+
+    with pytest.raises(ValueError, match="not homogeneous of degree 2"):
+        Parameterisation(skew, 2, 2)
+    with pytest.raises(ValueError, match="not homogeneous of degree 3"):
+        Parameterisation(lambda w: w**2, 3, 2)
+    with pytest.raises(ValueError, match="not homogeneous"):
+        Parameterisation(skew, 2).predictor([1.0, 2.0])
+    control = Parameterisation(skew, 2, 2, homogeneous=False)
+    assert not control.homogeneous
+    assert control.predictor([1.0, 2.0]).tolist() == [3, 4]
+
+
+def test_messages_about_maps():
+    with pytest.raises(TypeError, match="must be a torch function"):
+        Parameterisation(3, 2)
+    with pytest.raises(TypeError, match="returned a float"):
+        Parameterisation(lambda w: 1.0, 2, 2)
+    with pytest.raises(TypeError, match=r"float32 tensor of shape \(2,\)"):
+        Parameterisation(lambda w: w.float() ** 2, 2, 2)
+    with pytest.raises(TypeError, match=r"degree = 1\.5"):
+        Parameterisation(lambda w: w, 1.5)
+    with pytest.raises(ValueError, match="not known yet"):
+        Parameterisation(lambda w: w, 1).sample(0)
+    own = Parameterisation(lambda w: w**2, 2, 3)
+    with pytest.raises(ValueError, match="the map has 3 parameters"):
+        own.predictor([1.0, 2.0])
+    with pytest.raises(ValueError, match="g has 2 entries"):
+        own.hessian([1.0, 2.0, 3.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="not a positive number"):
+        own.sample(0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("dense", 3, 2), ValueError, "no network of kind 'dense'"),
+        (("full", 0, 2), ValueError, "d = 0 is too small"),
+        (("full", 3, 2.5), TypeError, "depth = 2.5 is not an integer"),
+        (("diagonal", 3, 2, 2), ValueError, "width has no meaning"),
+        (("diagonal", 3, 2, None, 2), ValueError, "has one output"),
+        (("convolutional", 3, 2, 4), ValueError, "width = 4 exceeds"),
+        (("convolutional", 6, 2, 3, 1, (2, 3)), ValueError, "width = 3 exceeds"),
+        (("convolutional", 6, 2, None, 1, (2, 2)), ValueError, "two sides of an image"),
+        (("full", 6, 2, None, 1, (2, 3)), ValueError, "two sides of an image"),
+    ],
+)
+def test_messages_about_networks(arguments, error, message):
+    with pytest.raises(error, match=message):
+        LinearNetwork(*arguments)
+
+
+def test_messages_about_parameters():
+    network = LinearNetwork("convolutional", 4, 3, width=2)
+    with pytest.raises(ValueError, match=r"shape \(3, 4\), 12 numbers, but this convolutional"):
+        network.predictor(np.ones((3, 4)))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        network.predictor([math.nan] * 8)
+    with pytest.raises(ValueError, match="at depth 2"):
+        implied_penalty(network, np.ones(4))
+    with pytest.raises(ValueError, match=r"beta has shape \(3,\)"):
+        implied_penalty(network, np.ones(3))
+    with pytest.raises(TypeError, match="for a LinearNetwork only"):
+        balanced_parameters(Parameterisation(lambda w: w, 1), np.ones(3))
