@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from implicit_bias.arrays import as_count, as_real
+from implicit_bias.models.parameterisation import Parameterisation
 from implicit_bias.multipliers import (
     fit_multipliers,
     least_curvature,
@@ -45,15 +46,6 @@ from implicit_bias.problems import Classification
 __all__ = ["Certificate", "bridge_certificate", "parameter_certificate"]
 
 Array = NDArray[np.float64]
-
-
-class _Network(Protocol):
-    """What a certificate needs of a network."""
-
-    kernel: Any
-    degree: int
-
-    def flat(self, w: Any, name: str = ...) -> Array: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +82,9 @@ class Certificate:
     second_order: float = math.nan
 
 
-def parameter_certificate(problem: Classification, network: _Network, w: Any) -> Certificate:
+def parameter_certificate(
+    problem: Classification, network: Parameterisation, w: Any
+) -> Certificate:
     r"""Returns a certificate that w is a multiple of a stationary point of G18's problem (14).
 
     The problem is :math:`\min |w|^2` subject to :math:`y_i\langle x_i, P(w)\rangle \ge 1`.

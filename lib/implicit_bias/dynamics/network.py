@@ -58,9 +58,10 @@ class NetworkPath(Path):
         Natural logarithms of the time, from -inf at the start; the last is inf when the flow was
         followed to its limit.
     points : Tensor, shape (k, P)
-        Directions w/|w|; the last, ``x``, is the flow's own limit direction, not polished.
+        Directions :math:`w/\|w\|`; the last, ``x``, is the flow's own limit direction, not
+        polished.
     log_norms : Tensor, shape (k,)
-        Natural logarithms of |w|; inf at the limit.
+        Natural logarithms of :math:`\|w\|`; inf at the limit.
     losses, log_losses : Tensor, shape (k,)
     kappas : Tensor, shape (k,)
         The inverse temperature :math:`\max|z_i|\,|w|^L`; at the limit the value at which it was
@@ -205,8 +206,8 @@ def network_flow(
     growth : float
         The largest growth of log kappa in an implicit step, until kappa is capped.
     log_norm : float, optional
-        End where log |w| has this value, without implicit steps, instead of in the limit. The only
-        way for a map that is not homogeneous.
+        End where :math:`\log\|w\|` has this value, without implicit steps, instead of in the limit.
+        The only way for a map that is not homogeneous.
     steps : int
         The budget of explicit steps.
 
