@@ -88,9 +88,9 @@ def open_page(browser):
     contexts = []
 
     def open_page(url, width=1280, scheme="light", **options):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, **options
-        )
+        # Colours that fade into place would be measured on their way.
+        still = {"color_scheme": scheme, "reduced_motion": "reduce"}
+        context = browser.new_context(viewport={"width": width, "height": 900}, **still, **options)
         contexts.append(context)
         tab = context.new_page()
         tab.requests, tab.errors = [], []
