@@ -8,7 +8,8 @@ its own difficulty.
    integrator of order eight (``dynamics.basin``) until the inverse temperature
    :math:`\kappa = \max_i|z_i|\,|w|^L` is some hundreds and all margins are positive.
 2. The limit itself lies at :math:`\kappa = \infty`, and the error falls like a power of
-   :math:`\kappa`, itself about :math:`\log t`: implicit steps on the sphere (``dynamics.sphere``).
+   :math:`\kappa`, itself about :math:`\log t`: implicit steps on the sphere (``dynamics.sphere``)
+   follow the flow until :math:`\kappa` reaches a cap, and then go to rest with it kept there.
 3. What is left, about :math:`10^{-10}`, is :math:`1/\kappa`: Newton's method on the stationarity
    equations of G18's (14) names the point to rounding. That would make the evidence circular, so
    the record holds the flow's own end, and the distance to the polished point beside it.
@@ -58,8 +59,9 @@ class NetworkPath(Path):
         Natural logarithms of the time, from -inf at the start; the last is inf when the flow was
         followed to its limit.
     points : Tensor, shape (k, P)
-        Directions :math:`w/\|w\|`; the last, ``x``, is the flow's own limit direction, not
-        polished.
+        Directions :math:`w/\|w\|`; the last, ``x``, is where the flow rests when the inverse
+        temperature is kept at its cap: its own limit direction up to rounding at that cap, not
+        polished, and not a point that the flow passes at a finite time.
     log_norms : Tensor, shape (k,)
         Natural logarithms of :math:`\|w\|`; inf at the limit.
     losses, log_losses : Tensor, shape (k,)

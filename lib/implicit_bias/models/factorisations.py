@@ -205,10 +205,13 @@ def implied_penalty(network: LinearNetwork, beta: Any) -> float:
     with that of Lemma 3. For filters of width K < D at depth 2, which the paper leaves open, the
     penalty is :math:`2\min\,|w_1|\,|w_2|` over :math:`w_1 * w_2 = \beta`: in
     frequency, the least :math:`2\,|\widehat\beta/(\sqrt D\,\widehat w_1)|_2` over filters of norm
-    1. It is :math:`2|\beta|_2` at K = 1, and that of full width from K = D/2 + 1 on, where the
-    squared moduli of a filter's transform are free. In between it is searched for by L-BFGS from
-    several starts, and the problem is not convex in the filter: the value is an upper bound, exact
-    as far as the search found the least.
+    1. It is :math:`2|\beta|_2` at K = 1 and falls with K to that of full width. It may be there
+    before K = D: the squared moduli of a filter's transform are the samples of a trigonometric
+    polynomial of degree K - 1 that is nowhere negative (Fejer and Riesz), and from K = D/2 + 1 on
+    one through the :math:`|\widehat\beta_k|` exists for some :math:`\beta`; a constant
+    :math:`\beta` costs :math:`2|\beta|_2/\sqrt K` to the end. In between it is searched for by
+    L-BFGS from several starts, and the problem is not convex in the filter: the value is an upper
+    bound, exact as far as the search found the least.
 
     Examples
     --------

@@ -112,7 +112,7 @@ def test_both_certificates_of_deep_convolutional_networks(depth):
 
 
 def test_residuals_fall_with_kappa():
-    """Like 1/kappa once the active examples are known, from the flow's own weights."""
+    """From the flow's own weights; the last is the rest point at the capped temperature."""
     problem = random_problem(5, 10, 1)
     network = LinearNetwork("convolutional", 10, 3)
     path = network_flow(problem, network, network.sample(0, 0.3))

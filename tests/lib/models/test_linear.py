@@ -266,9 +266,21 @@ def test_narrow_filters_between_two_norms():
     assert penalties[-1] == pytest.approx(full, rel=1e-12)
     # Wider filters contain narrower ones; 1e-9 for the search.
     assert all(a >= b * (1 - 1e-9) for a, b in itertools.pairwise(penalties))
-    # From K = D/2 + 1 on the squared moduli of a filter's transform are free.
+    # This predictor's spectrum is sampled from a non-negative polynomial of degree D/2.
     np.testing.assert_allclose(penalties[4:], full, rtol=1e-7)
     assert penalties[3] > full * 1.001
+
+
+@pytest.mark.parametrize("K", [1, 2, 4, 5, 7, 8])
+def test_a_constant_predictor_pays_for_narrow_filters_to_the_end(K):
+    """The best filter is constant as well: by Cauchy-Schwarz the sum of K weights is at most
+    sqrt(K) times their norm, and only frequency 0 counts.
+    """
+    beta = torch.full((8,), 1.5, dtype=torch.float64)
+    network = LinearNetwork("convolutional", 8, 2, width=K)
+    assert implied_penalty(network, beta) == pytest.approx(
+        2 * float(beta.norm()) / math.sqrt(K), rel=1e-7
+    )
 
 
 # ---- maps of one's own, and what is refused
