@@ -143,6 +143,14 @@ class Tail:
     log_slope: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     decay: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
+    def weights(self, m: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+        """Returns the slopes over their sum, shape (n,), and the logarithm of that sum."""
+        logs = self.log_slope(m)
+        top = float(logs.max())
+        p = np.exp(logs - top)
+        total = float(p.sum())
+        return p / total, top + math.log(total)
+
 
 def _log_softplus(m: NDArray[np.float64]) -> NDArray[np.float64]:
     """log log(1 + e^-m)."""

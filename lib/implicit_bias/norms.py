@@ -26,6 +26,7 @@ as 1.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +45,7 @@ def _unit(v: Tensor) -> tuple[Tensor, float]:
     return (v / size, size) if size > 0 else (v, 0.0)
 
 
-class Norm:
+class Norm(ABC):
     """What every norm has; built by ``as_norm``.
 
     Attributes
@@ -83,14 +84,14 @@ class Norm:
         # Underflow in the power can leave the norm a little off one, never zero.
         return v / self.value(v)
 
-    def _value(self, w: Tensor) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _value(self, w: Tensor) -> float: ...
 
-    def _dual(self, g: Tensor) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _dual(self, g: Tensor) -> float: ...
 
-    def _steepest(self, g: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _steepest(self, g: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,25 +45,17 @@ class Basin:
         self.kernel, self.degree, self.Z, self.tail = kernel, degree, Z, tail
         self.size = float(np.linalg.norm(Z, axis=1).max())
 
-    def weights(self, m: Array) -> tuple[Array, float]:
-        """p, and log G."""
-        logs = self.tail.log_slope(m)
-        top = float(logs.max())
-        p = np.exp(logs - top)
-        total = float(p.sum())
-        return p / total, top + math.log(total)
-
     def velocity(self, _: float, w: Array) -> Array:
         """dw / dsigma."""
         beta, pull = self.kernel.trace(w)
-        p, _ = self.weights(self.Z @ beta)
+        p, _ = self.tail.weights(self.Z @ beta)
         return pull(p @ self.Z) * float(np.linalg.norm(w)) ** (2 - self.degree)
 
     def look(self, w: Array, v: Array) -> tuple[float, float, float, float]:
         """The least margin, log loss, f = log(|w|^(L-2) G) with dt = e^-f dsigma, df/dsigma."""
         beta, pull = self.kernel.trace(w)
         m = self.Z @ beta
-        p, log_rate = self.weights(m)
+        p, log_rate = self.tail.weights(m)
         square = float(w @ w)
         f = log_rate + (self.degree - 2) / 2 * math.log(square)
         slope = -float(pull((p * self.tail.decay(m)) @ self.Z) @ v)

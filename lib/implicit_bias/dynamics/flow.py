@@ -75,17 +75,9 @@ class _Flow:
         self.B, self.m0, self.tail = B, m0, tail
         self.kept: tuple[float, Any] = (0.0, None)  # the last step length and its factors
 
-    def weights(self, m: Array) -> tuple[Array, float]:
-        """p, and log G."""
-        logs = self.tail.log_slope(m)
-        top = float(logs.max())
-        p = np.exp(logs - top)
-        total = float(p.sum())
-        return p / total, top + math.log(total)
-
     def state(self, c: Array, log_time: float, course: Array | None = None) -> _State:
         m = self.m0 + self.B @ c
-        p, log_rate = self.weights(m)
+        p, log_rate = self.tail.weights(m)
         pull = p @ self.B
         course = pull if course is None else course
         slope = -float((p * self.tail.decay(m)) @ (self.B @ course))
@@ -113,7 +105,7 @@ class _Flow:
         floor = 4e-16 * float(np.abs(m).max() + np.abs(c).max())
         before = math.inf
         for _ in range(12):
-            p, _ = self.weights(m)
+            p, _ = self.tail.weights(m)
             if factors is None:
                 factors = self.factor(m, p, h)
                 if factors is None:
@@ -156,7 +148,7 @@ class _Flow:
         new.log_time = float(np.logaddexp(at.log_time, _log_time(at, new, h, h)))
         # An error in time is one along the course. Time depends on f between the ends.
         middle = (at.c + new.c) / 2 + h / 8 * (at.course - new.course)
-        f = self.weights(self.m0 + self.B @ middle)[1]
+        f = self.tail.weights(self.m0 + self.B @ middle)[1]
         share = min(0.0, math.log(h) - f - new.log_time)
         passed = math.exp(min(share + new.log_time + new.log_rate, 700.0))
         passed *= abs(f - float(_between(at, new, h, h / 2)))

@@ -279,7 +279,7 @@ def network_flow(
         explain_basin(basin, problem, track, why)
     norms = [float(np.linalg.norm(w)) for w in track.w]
     points = [w / norm for w, norm in zip(track.w, norms, strict=True)]
-    weights = [basin.weights(Z @ kernel.value(w))[0] for w in track.w]
+    weights = [basin.tail.weights(Z @ kernel.value(w))[0] for w in track.w]
     times, log_losses = list(track.log_time), list(track.log_loss)
     log_norms = [math.log(norm) for norm in norms]
     log_size = math.log(basin.size)

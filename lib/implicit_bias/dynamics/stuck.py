@@ -71,7 +71,7 @@ def explain_basin(basin: Basin, problem: Classification, track: Track, why: str)
     w = track.w[-1]
     beta, pull = basin.kernel.trace(w)
     m = basin.Z @ beta
-    p, _ = basin.weights(m)
+    p, _ = basin.tail.weights(m)
     rows = basin.Z / basin.size
     force, slope = float(np.linalg.norm(p @ rows)), float(np.linalg.norm(pull(p @ rows)))
     log_loss = track.log_loss[-1]
