@@ -8,6 +8,7 @@ import bench_descent
 import bench_import
 import bench_margin
 import bench_minimum_norm
+import bench_network
 import torch
 from timing import table
 
@@ -15,6 +16,7 @@ BENCHMARKS = {
     "descent against its closed form": bench_descent,
     "minimum_norm against lstsq": bench_minimum_norm,
     "ways to the hard-margin separator": bench_margin,
+    "ways to the limit of a convolutional network": bench_network,
     "import": bench_import,
 }
 
