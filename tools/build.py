@@ -70,7 +70,10 @@ def chapter_of(notebook: str) -> int | None:
 
 
 def forget(build: Path, notebook: str) -> None:
-    """Remove the cached runs of a notebook and the ledger records of its chapter."""
+    """Remove the ledger records of a notebook's chapter, and the cached runs that made them.
+
+    A chapter may be told in several notebooks; as records name the chapter only, all run again.
+    """
     chapter = chapter_of(notebook)
     for record in (build / "ledger").glob("*.json"):
         if chapter and json.loads(record.read_text(encoding="utf-8"))["chapter"] == chapter:
@@ -80,7 +83,8 @@ def forget(build: Path, notebook: str) -> None:
 
         cache = get_cache(build / ".jupyter_cache")
         for run in cache.list_cache_records():
-            if Path(run.uri).name == Path(notebook).name:
+            same = Path(run.uri).name == Path(notebook).name
+            if same or (chapter is not None and chapter_of(run.uri) == chapter):
                 cache.remove_cache(run.pk)
 
 

@@ -17,7 +17,7 @@ print("the answer is", tiny.answer())
 """
 
 
-def write_notebook(root, *sources):
+def write_notebook(root, *sources, name="01_minimum_norm"):
     cells = [{"cell_type": "markdown", "id": "m", "metadata": {}, "source": "# Chapter"}]
     cells += [
         {
@@ -37,7 +37,7 @@ def write_notebook(root, *sources):
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-    (root / "notebooks" / "01_minimum_norm.ipynb").write_text(json.dumps(notebook))
+    (root / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook))
 
 
 @pytest.fixture
@@ -148,6 +148,19 @@ def test_editing_the_library_executes_again_what_imports_it(book):
     assert build.prepare(book)
     assert records(book) == []
     assert cache.list_cache_records() == []
+
+
+def test_the_notebooks_of_one_chapter_run_again_together(book):
+    """Records name the chapter: the ones of the second part would else go for ever."""
+    second = CODE.replace("T1", "T3")
+    write_notebook(book, second, name="01_second_part")
+    toc = book / "_toc.yml"
+    toc.write_text(toc.read_text() + "- file: notebooks/01_second_part\n")
+    assert build.make(book)
+    assert records(book) == ["T1", "T3"]
+    write_notebook(book, CODE, "1 + 1")
+    assert build.make(book)
+    assert records(book) == ["T1", "T3"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="runs jupyter-book")

@@ -251,10 +251,14 @@ class Writer:
     def source_file(self, path: str) -> str:
         return f"{self.repository}/blob/{self.branch}/{path.partition('::')[0]}"
 
-    def document(self, number: int) -> str | None:
-        """The document of a chapter, or None while it is to come."""
+    def documents(self, number: int) -> list[str]:
+        """The documents of a chapter, in the order of their names; none while it is to come."""
         prefix = f"notebooks/{number:02d}_"
-        return min((name for name in self.env.found_docs if name.startswith(prefix)), default=None)
+        return sorted(name for name in self.env.found_docs if name.startswith(prefix))
+
+    def document(self, number: int) -> str | None:
+        """The first document of a chapter, or None while it is to come."""
+        return next(iter(self.documents(number)), None)
 
     def chapter(self, number: int, word: str = "chapter") -> str:
         """The chapter's number, linked to the chapter, or to the page on what is coming."""
@@ -265,11 +269,11 @@ class Writer:
 
     def section(self, claim: dict[str, Any]) -> str:
         """The address of the section that shows a claim: a MyST target, or an HTML anchor."""
-        target, docname = claim["section"], self.document(claim["chapter"])
+        target = claim["section"]
         labels = self.env.get_domain("std").anonlabels  # type: ignore[attr-defined]
         if target in labels:
             return self.page(*labels[target])
-        if docname:
+        for docname in self.documents(claim["chapter"]):
             source = Path(self.env.doc2path(docname)).read_text(encoding="utf-8")
             if f'id="{target}"' in source.replace('\\"', '"'):
                 return self.page(docname, target)

@@ -271,22 +271,48 @@ class Ledger:
             _write(FilePath(folder), entry)
         return verdict
 
-    def open(self, chapter: int | None = None) -> list[str]:
+    def _chosen(self, chapter: int | None, only: Iterable[str] | None) -> list[Claim]:
+        names = set(self.claims) if only is None else set(only)
+        if unknown := sorted(names - set(self.claims)):
+            raise KeyError(f"There is no claim {unknown} in the ledger; ledger.claims lists them.")
+        return [c for c in self.claims.values() if c.id in names and chapter in (None, c.chapter)]
+
+    def open(self, chapter: int | None = None, only: Iterable[str] | None = None) -> list[str]:
         """Returns the ids of the claims (of one chapter) without a record here.
+
+        Parameters
+        ----------
+        chapter : int, optional
+            Default: all chapters.
+        only : iterable of str, optional
+            The claims to look at, where a chapter is told in more than one notebook.
+
+        Raises
+        ------
+        KeyError
+            If ``only`` names a claim that there is not.
 
         Examples
         --------
         >>> len(Ledger().open(chapter=1))
         11
         """
-        return [
-            c.id
-            for c in self.claims.values()
-            if c.id not in self.records and chapter in (None, c.chapter)
-        ]
+        return [c.id for c in self._chosen(chapter, only) if c.id not in self.records]
 
-    def table(self, chapter: int | None = None) -> Table:
+    def table(self, chapter: int | None = None, only: Iterable[str] | None = None) -> Table:
         """Returns the claims (of one chapter) with their verdicts, for display.
+
+        Parameters
+        ----------
+        chapter : int, optional
+            Default: all chapters.
+        only : iterable of str, optional
+            The claims to show, where a chapter is told in more than one notebook.
+
+        Raises
+        ------
+        KeyError
+            If ``only`` names a claim that there is not.
 
         Examples
         --------
@@ -294,9 +320,7 @@ class Ledger:
         M24-T1    open
         """
         rows = []
-        for claim in self.claims.values():
-            if chapter not in (None, claim.chapter):
-                continue
+        for claim in self._chosen(chapter, only):
             r = self.records.get(claim.id)
             if r is None:
                 rows.append((claim.id, "open", "", "", "", claim.title))

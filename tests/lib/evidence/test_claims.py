@@ -159,6 +159,13 @@ def test_open_claims_and_tables(book):
     assert page.count("<tr>") == 12
     assert "a &lt; b &amp; c" in page
     assert len(book.table().rows) == 91
+    # A chapter that is told in two notebooks shows its claims in two tables.
+    assert book.open(1, only=chapter[:2]) == chapter[1:2]
+    assert [row[0] for row in book.table(only=chapter[:2]).rows] == chapter[:2]
+    assert book.open(2, only=chapter) == []
+    for ask in (book.open, book.table):
+        with pytest.raises(KeyError, match=r"no claim.*M24-T0"):
+            ask(only=["M24-T0"])
 
 
 # ---- the data
@@ -221,8 +228,9 @@ def test_what_a_claim_points_to_exists(claim):
     for test in claim.test.replace(",", " ").split():
         path, _, name = test.partition("::")
         assert name in functions(ROOT / path), test
-    (notebook,) = (ROOT / "notebooks").glob(f"{claim.chapter:02d}_*.ipynb")
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    parts = sorted((ROOT / "notebooks").glob(f"{claim.chapter:02d}_*.ipynb"))
+    notebooks = [json.loads(part.read_text(encoding="utf-8")) for part in parts]
+    cells = [cell for notebook in notebooks for cell in notebook["cells"]]
     text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     anchor = re.escape(claim.section)
     assert re.search(rf'\bid="{anchor}"|^\({anchor}\)=', text, re.MULTILINE), claim.section
