@@ -16,6 +16,10 @@ non-negative least squares: the stationarity equations, and one more equation
 :math:`\alpha_i(m_i - 1) = 0` for each example in place of a decision which margins count as 1. What
 cannot be solved is the residual.
 
+Where active examples depend on each other, the multipliers of a point are not unique, and one
+choice may satisfy the conditions :math:`|v_k| \le 1` that another fails: they hold if *any* does,
+which linear programmes over all of them decide. Conditions of second order likewise.
+
 The equations of the second are multiplied by :math:`|\widehat\beta_k|^{1-p/2}`. That makes them
 the ones that a balanced network has in its parameters, and their right sides
 :math:`|\widehat\beta_k|^{p/2}` finite.
@@ -33,11 +37,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from implicit_bias.arrays import as_count, as_real
-from implicit_bias.models.parameterisation import Parameterisation
+from implicit_bias.models.linear import image_sides
+from implicit_bias.models.parameterisation import Parameterisation, as_number, to_margin_one
 from implicit_bias.multipliers import (
+    best_curvature,
     fit_multipliers,
-    least_curvature,
+    freedom,
     least_margin,
+    programme,
     signed_examples,
     stationarity,
 )
@@ -55,7 +62,7 @@ class Certificate:
     Attributes
     ----------
     multipliers : Tensor, of the shape of y
-        Non-negative, for the point scaled to a least margin of 1.
+        Non-negative, for the point scaled to a least margin of 1; one choice where there are many.
     residual : float
         Scale-free; 0 proves stationarity, 1e-15 is rounding, of order 1 is no proof at all.
     support : Tensor of bool
@@ -64,10 +71,18 @@ class Certificate:
     scale : float
         The factor that takes the point to a least margin of 1.
     second_order : float
-        Of parameters: the least eigenvalue of the Hessian of the Lagrangian
-        :math:`\tfrac12|w|^2 - \sum\alpha_i(m_i - 1)` on the directions along which the margins
-        with positive multipliers stand still, relative to that of the norm, which is 1. A
-        local minimum has none below 0; symmetries of the network give zeros. nan for a predictor.
+        Of parameters that are stationary: the least eigenvalue of the Hessian of the Lagrangian
+        :math:`\tfrac12|w|^2 - \sum\alpha_i(m_i - 1)`, relative to that of the norm, which is 1, on
+        the directions along which the margins with positive multipliers stand still; where
+        multipliers are not unique, for the best of them. inf without such directions, nan for a
+        predictor. Above 0 it proves a strict local minimum; symmetries of the network give 0, and
+        then it decides nothing. Below 0 it disproves one where the multipliers are unique and
+        positive on all active margins; else not by itself: see ``saddle``.
+    saddle : bool
+        Whether a direction was found that proves parameters not to be a local minimum: one that
+        the constraints permit, of curvature below -1e-6 for all multipliers. Where these are unique
+        and positive on all active margins, just the sign of ``second_order``; otherwise False may
+        also mean that none was found.
 
     Examples
     --------
@@ -80,6 +95,7 @@ class Certificate:
     support: Tensor
     scale: float
     second_order: float = math.nan
+    saddle: bool = False
 
 
 def parameter_certificate(
@@ -95,7 +111,8 @@ def parameter_certificate(
         X of shape (n, d), y of shape (n,), or (n, k) for a network of k outputs.
     network : LinearNetwork or Parameterisation
     w : array, shape (P,)
-        Any positive multiple of the point; its predictor must separate the data.
+        Any positive multiple of the point; its predictor must separate the data. For a map that
+        is not homogeneous: some multiple must have a least margin of 1.
 
     Returns
     -------
@@ -107,13 +124,15 @@ def parameter_certificate(
     Raises
     ------
     TypeError, ValueError
-        If the problem is not a Classification, shapes disagree, or w does not separate.
+        If the problem is not a Classification, the network not a Parameterisation, shapes
+        disagree, or no multiple of w separates.
 
     Notes
     -----
-    Source: G18, eq. (14) and Theorem 4. For a map that is not homogeneous the scaling uses its
-    highest degree, so that the least margin is not exactly 1: there the residual belongs to the
-    theorem's claim, which then is false.
+    Source: G18, eq. (14) and Theorem 4. For a map that is not homogeneous the factor to margin 1
+    is found along the ray, the least where there are several, and everything is evaluated there:
+    the answer does not depend on the length of w. That such a flow ends at a stationary point is
+    then not a theorem.
 
     Examples
     --------
@@ -124,22 +143,27 @@ def parameter_certificate(
     >>> certificate.multipliers.round(decimals=10), certificate.residual < 1e-15
     (tensor([0.5000, 1.0000], dtype=torch.float64), True)
     """
+    if not isinstance(network, Parameterisation):
+        raise TypeError(
+            f"network is a {type(network).__name__}; parameter_certificate needs the LinearNetwork "
+            f"of the parameters, or a Parameterisation of your own map."
+        )
     v = network.flat(w)
     kernel = network.kernel
-    beta = kernel.value(v)
-    Z = signed_examples(problem, beta.size, "parameter_certificate")
-    alpha, residual, scale = stationarity(kernel, Z, v, network.degree)
-    v = v * scale
-    kept = alpha > 1e-9 * alpha.sum()
-    curvature = least_curvature(kernel, Z, v, alpha)
+    Z = signed_examples(problem, kernel.value(v).size, "parameter_certificate")
+    scale = None if network.homogeneous else to_margin_one(kernel, Z, v)
+    at = stationarity(kernel, Z, v, network.degree, scale)
+    kept = at.alpha > 1e-9 * at.alpha.sum()
+    curvature, saddle = best_curvature(kernel, Z, at)
     shape = tuple(problem.y.shape)
     device = problem.X.device
     return Certificate(
-        multipliers=torch.from_numpy(alpha).reshape(shape).to(device),
-        residual=residual,
+        multipliers=torch.from_numpy(at.alpha).reshape(shape).to(device),
+        residual=at.residual,
         support=torch.from_numpy(kept).reshape(shape).to(device),
-        scale=scale,
+        scale=at.scale,
         second_order=curvature,
+        saddle=saddle,
     )
 
 
@@ -150,6 +174,39 @@ def _transform(rows: Array, basis: str, shape: tuple[int, ...]) -> NDArray[np.in
     axes = tuple(range(-len(shape), 0))
     images = rows.reshape(*rows.shape[:-1], *shape)
     return np.fft.fftn(images, axes=axes, norm="ortho").reshape(rows.shape)
+
+
+def _relieve(share: Array, N: Array, forces: NDArray[np.inexact]) -> Array:
+    """The shares >= 0 in share + N c with the least max |v_k|, v = share @ forces, or below 1.
+
+    By cutting planes: |v_k| is the largest Re(e^(-i theta) v_k), and angles are added as needed;
+    for real forces 0 and pi are all.
+    """
+    r, d = N.shape[1], forces.shape[1]
+    start, moves = share @ forces, N.T @ forces
+    angles = [np.zeros(d), np.full(d, np.pi), np.angle(start)]
+    everywhere = np.arange(d)
+    turns = [(everywhere, angle) for angle in angles]
+    best, least = share, float(np.abs(start).max())
+    for _ in range(60):
+        where = np.concatenate([k for k, _ in turns])
+        phases = np.exp(-1j * np.concatenate([angle for _, angle in turns]))
+        cuts = np.hstack([(moves[:, where] * phases).real.T, -np.ones((where.size, 1))])
+        A = np.vstack([cuts, np.hstack([-N, np.zeros((share.size, 1))])])
+        b = np.concatenate([-(start[where] * phases).real, share])
+        found = programme(np.append(np.zeros(r), 1.0), A, b, [(None, None)] * r + [(1.0, None)])
+        if found is None:
+            break
+        new = np.maximum(share + N @ found[:r], 0.0)
+        v = new @ forces
+        top = float(np.abs(v).max())
+        if top < least:
+            best, least = new, top
+        missed = np.flatnonzero(np.abs(v) > found[-1] + 1e-11)
+        if top <= found[-1] + 1e-11 or missed.size == 0:
+            break
+        turns.append((missed, np.angle(v[missed])))
+    return best
 
 
 def bridge_certificate(
@@ -202,7 +259,8 @@ def bridge_certificate(
     -----
     Source: G18, eqs. (11) to (13). Deviation: the paper prints the factor p of the gradient of
     :math:`\|\cdot\|_p^p` in (13) and calls it that of the quasi-norm; positive factors belong to
-    the multipliers. For L = 2 the problem is convex and the certificate is one of optimality.
+    the multipliers. For L = 2 the problem is convex and the certificate is one of optimality; where
+    multipliers are not unique, those with the least excess are taken.
 
     Examples
     --------
@@ -225,12 +283,13 @@ def bridge_certificate(
             f"bridge_certificate is about one output; y has shape {tuple(problem.y.shape)}. Take "
             f"one column of y, or parameter_certificate for networks with several outputs."
         )
-    sizes = (problem.d,) if shape is None else tuple(as_count(s, "shape") for s in shape)
-    if math.prod(sizes) != problem.d:
+    if shape is not None and basis != "fourier":
         raise ValueError(
-            f"shape = {shape} has {math.prod(sizes)} pixels, but the data have d = {problem.d} "
-            f"features. Pass the two sides of the image."
+            f"shape = {shape}: two sides of an image have a meaning for basis='fourier' only, and "
+            f"the basis is {basis!r}. Leave it out."
         )
+    sizes = (problem.d,) if shape is None else image_sides(shape, problem.d, axes=(1, 2))
+    zero = as_number(zero, "zero")
     if not 0 <= zero < 1:
         raise ValueError(
             f"zero = {zero} is not a fraction of the largest coefficient; 1e-8 is the default."
@@ -254,12 +313,22 @@ def bridge_certificate(
         rows = examples[:, kept] * phases.conj() * S ** (1 - p / 2) / math.sqrt(total)
         goal = S ** (p / 2) / math.sqrt(total)
         A = np.vstack([rows.real.T, rows.imag.T])
-        b = np.concatenate([goal, np.zeros_like(goal)])
-        alpha, residual = fit_multipliers(A, b, margins / least - 1, total)
+        b, slack = np.concatenate([goal, np.zeros_like(goal)]), margins / least - 1
+        alpha, residual = fit_multipliers(A, b, slack, total)
         extra = float(np.linalg.norm(moduli[~kept]) / np.linalg.norm(moduli))
         if depth == 2:
-            excess = float(np.abs(alpha @ examples).max()) - 1
-            extra = math.hypot(extra, max(0.0, excess))
+            excess = max(0.0, float(np.abs(alpha @ examples).max()) - 1)
+            if excess > 1e-9:
+                other = total * _relieve(
+                    alpha / total, freedom(A, slack, total, residual), total * examples
+                )
+                # Judged like the first: whatever the programmes say, it must satisfy the equations.
+                misfit = np.concatenate([A @ other - b, slack * other / total])
+                new = float(np.linalg.norm(misfit))
+                rest = max(0.0, float(np.abs(other @ examples).max()) - 1)
+                if math.hypot(new, rest) < math.hypot(residual, excess):
+                    alpha, residual, excess = other, new, rest
+            extra = math.hypot(extra, excess)
     device = problem.X.device
     return Certificate(
         multipliers=torch.from_numpy(alpha).to(device),

@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from implicit_bias import Classification, Regression, max_margin
+from implicit_bias import Classification, NotSeparable, Regression, max_margin
 from implicit_bias.certificates import bridge_certificate, parameter_certificate
 from implicit_bias.models.factorisations import balanced_parameters, unitary_dft
 from implicit_bias.models.linear import LinearNetwork
@@ -200,6 +200,168 @@ def test_two_dimensional_transform():
     assert bridge_certificate(problem, beta.value, 2, zero=1e-5).residual > 1e-2
 
 
+# ---- multipliers that are not unique
+
+
+@pytest.mark.parametrize("rows", [[[1.0, -2.0], [1.0, 0.5]], [[1.0, 0.5], [1.0, -2.0]]])
+def test_an_optimum_in_any_order_of_the_examples(rows):
+    """Both examples are active at (1, 0); alpha = (1, 0) alone gives |v_2| = 2, others less."""
+    problem = Classification(rows, [1, 1])
+    torch.testing.assert_close(max_margin(problem, 1).x, torch.tensor([1.0, 0.0]).double())
+    certificate = bridge_certificate(problem, [1.0, 0.0], 2, "identity")
+    assert certificate.residual < 1e-14
+    alpha = certificate.multipliers
+    assert float(alpha.min()) >= 0
+    assert float((alpha @ problem.Z)[0]) == pytest.approx(1)
+    assert abs(float((alpha @ problem.Z)[1])) <= 1 + 1e-14
+    # (0, 1) does not even separate; a neighbour with both coordinates does, and is no optimum.
+    assert bridge_certificate(problem, [1.0, 0.1], 2, "identity").residual > 0.1
+
+
+@pytest.mark.parametrize(
+    ("basis", "norm", "n", "d"), [("identity", 1, 8, 6), ("fourier", "fourier", 6, 8)]
+)
+def test_optima_of_data_of_signs(basis, norm, n, d):
+    """Entries of +-1 make dependent active examples: the answer is still that of the programme."""
+    optima = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        X = rng.choice([-1.0, 1.0], (n, d))
+        y = np.sign(X @ rng.standard_normal(d)) if n > d else rng.choice([-1, 1], n)
+        problem = Classification(X, y)
+        try:
+            limit = max_margin(problem, norm)
+        except NotSeparable:
+            continue
+        # The accuracy of the limit.
+        assert bridge_certificate(problem, limit.x, 2, basis).residual < 1e-9
+        optima += 1
+        # What is not optimal is not made so by a better choice of multipliers.
+        other = max_margin(problem).x
+        coefficients = unitary_dft(other).abs() if basis == "fourier" else other.abs()
+        if float(coefficients.sum()) > limit.objective * (1 + 1e-6):
+            assert bridge_certificate(problem, other, 2, basis).residual > 1e-3
+    assert optima >= 25
+
+
+def test_unique_multipliers_are_judged_as_before():
+    """The residual of the Euclidean separator, where no other multipliers fit the equations."""
+    rng = np.random.default_rng(0)
+    problem = Classification(rng.standard_normal((10, 24)), rng.choice([-1, 1], 10))
+    residual = bridge_certificate(problem, max_margin(problem).x, 2).residual
+    assert residual == pytest.approx(0.41971680, abs=1e-8)
+
+
+@pytest.mark.parametrize("slope", [2.0, 5.0])
+@pytest.mark.parametrize("swap", [False, True])
+def test_second_order_at_a_global_minimum(slope, swap):
+    """w is the least |w|^2 = 2; the best multipliers have v_2 = 0, and then the curvature is 1."""
+    rows = [[1.0, -slope], [1.0, 0.5]]
+    problem = Classification(rows[::-1] if swap else rows, [1, 1])
+    network = LinearNetwork("diagonal", 2, 2)
+    certificate = parameter_certificate(problem, network, [1.0, 0.0, 1.0, 0.0])
+    assert certificate.residual < 1e-14
+    assert certificate.second_order == pytest.approx(1.0, abs=1e-7)
+    assert not certificate.saddle
+
+
+@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
+def test_the_best_multipliers_against_a_cone_programme():
+    """max over the multipliers of the least eigenvalue, as a semidefinite programme."""
+    seen = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.choice([-1.0, 1.0], (6, 5))
+        problem = Classification(X, np.sign(X @ rng.standard_normal(5)))
+        network = LinearNetwork("diagonal", 5, 2)
+        w = balanced_parameters(network, max_margin(problem, 1).x).numpy()
+        w = w / math.sqrt(float((problem.Z @ network.predictor(w)).min()))
+        certificate = parameter_certificate(problem, network, w)
+        assert not certificate.saddle  # it is the global minimum
+        Z = problem.Z.numpy()
+        active = Z[Z @ network.predictor(w).numpy() < 1 + 1e-9]
+        gradients = active @ network.jacobian(w).numpy()
+        hessians = [network.hessian(w, z).numpy() for z in active]
+        alpha, s = cp.Variable(len(active), nonneg=True), cp.Variable()
+        fits = [gradients.T @ alpha == w]
+        reach = []
+        for i in range(len(active)):
+            cp.Problem(cp.Maximize(alpha[i]), fits).solve(solver=cp.HIGHS)
+            reach.append(float(alpha.value[i]))
+        strict = gradients[np.array(reach) > 1e-6]
+        _, sizes, Vh = np.linalg.svd(strict)
+        T = Vh[int((sizes > 1e-9).sum()) :]
+        M = np.eye(len(T)) - sum(alpha[i] * (T @ h @ T.T) for i, h in enumerate(hessians))
+        cone = cp.Problem(cp.Maximize(s), [*fits, (M + M.T) / 2 - s * np.eye(len(T)) >> 0])
+        cone.solve(solver=cp.CLARABEL)
+        # Interior-point accuracy.
+        assert certificate.second_order == pytest.approx(cone.value, abs=1e-6)
+        seen += len(active) > np.linalg.matrix_rank(gradients)
+    assert seen >= 3
+
+
+# m_1 = a^2 + 3 c^2 alone has a saddle at w = (1, 0, 0): the Hessian is diag(0, 1, -2).
+CORNER = Parameterisation(
+    lambda w: torch.stack([w[0] ** 2, w[2] ** 2, w[0] * w[1], w[0] * w[2]]), 2
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "saddle"),
+    [
+        ([], True),
+        ([[1.0, 0.0, 1.0, 0.0]], True),  # permits b >= 0
+        ([[1.0, 0.0, 0.0, 1.0]], True),  # permits c >= 0: along +c the norm still falls
+        # permit |c| <= b/2 only, and there b^2 - 2 c^2 > 0
+        ([[1.0, 0.0, 1.0, 2.0], [1.0, 0.0, 1.0, -2.0]], False),
+        # permit |c| <= 10 b: from (0, 1) the nearest permitted direction is of curvature < 0
+        ([[1.0, 0.0, 10.0, 1.0], [1.0, 0.0, 10.0, -1.0]], True),
+    ],
+)
+def test_active_margins_of_multiplier_zero(more, saddle):
+    """Unique multipliers, (1/2, 0, ...): tangents go farther than what the margins permit."""
+    rows = [[1.0, 3.0, 0.0, 0.0], *more]
+    problem = Classification(rows, np.ones(len(rows)))
+    certificate = parameter_certificate(problem, CORNER, [1.0, 0.0, 0.0])
+    assert certificate.residual < 1e-14
+    assert certificate.multipliers.tolist() == pytest.approx([0.5] + [0.0] * len(more))
+    assert certificate.second_order == pytest.approx(-2.0)
+    assert certificate.saddle == saddle
+    # Feasible points near w: is one of them shorter?
+    rng = np.random.default_rng(0)
+    steps = 1e-3 * rng.standard_normal((20000, 2))
+    Z = problem.Z.numpy()
+    a = np.zeros(len(steps))
+    for z in Z:  # a^2 + 3 c^2 z_2 + a (b z_3 + c z_4) >= 1: the larger root
+        lin, rest = steps @ z[2:], z[1] * steps[:, 1] ** 2 - 1
+        a = np.maximum(a, (-lin + np.sqrt(lin**2 - 4 * rest)) / 2)
+    assert bool((a**2 + (steps**2).sum(1)).min() < 1 - 1e-9) == saddle
+
+
+# ---- maps that are not homogeneous
+
+
+@pytest.mark.parametrize("size", [0.01, 0.1, 1.0, 10.0, 150.0])
+def test_the_length_of_w_does_not_matter_without_homogeneity(size):
+    """P(w) = (w_0^2, w_1): at (c, s) with c^2 + s = 1 the gradient is (2 c, 1)."""
+    problem = Classification([[1.0, 1.0]], [1])
+    mixed = Parameterisation(lambda w: torch.stack([w[0] ** 2, w[1]]), 2, 2, homogeneous=False)
+    w = np.array([0.8, 0.36])
+    certificate = parameter_certificate(problem, mixed, size * w)
+    assert certificate.scale == pytest.approx(1 / size, rel=1e-12)
+    gradient = np.array([1.6, 1.0])
+    cosine = float(w @ gradient / np.linalg.norm(w) / np.linalg.norm(gradient))
+    assert certificate.residual == pytest.approx(math.sqrt(1 - cosine**2), rel=1e-9)
+
+
+def test_no_multiple_has_margin_one():
+    bounded = Parameterisation(lambda w: torch.tanh(w) / 2, 1, 2, homogeneous=False)
+    with pytest.raises(ValueError, match=r"no multiple of w .* at most 0\.5"):
+        parameter_certificate(Classification([[1.0, 0.0]], [1]), bounded, [1.0, 1.0])
+    with pytest.raises(ValueError, match="no multiple of w"):
+        parameter_certificate(Classification([[1.0, 0.0]], [1]), bounded, [0.0, 0.0])
+
+
 # ---- second order
 
 
@@ -272,6 +434,17 @@ def test_messages():
         bridge_certificate(problem, beta, 3, shape=(3, 2))
     with pytest.raises(ValueError, match="the predictor has 3 entries"):
         bridge_certificate(problem, beta[:3], 3)
+    with pytest.raises(TypeError, match="shape = 4 is not a tuple"):
+        bridge_certificate(problem, beta, 3, shape=4)
+    with pytest.raises(ValueError, match="two sides of an image"):
+        bridge_certificate(problem, beta, 3, shape=(1, 2, 2))
+    for basis in ("identity", "euclidean"):
+        with pytest.raises(ValueError, match="for basis='fourier' only"):
+            bridge_certificate(problem, beta, 3, basis, shape=(2, 2))
+    with pytest.raises(TypeError, match="zero is not a single real number"):
+        bridge_certificate(problem, beta, 3, zero="small")
+    with pytest.raises(TypeError, match="network is a str"):
+        parameter_certificate(problem, "net", np.ones(8))
     with pytest.raises(ValueError, match="zero = 2"):
         bridge_certificate(problem, beta, 3, zero=2)
     with pytest.raises(TypeError, match="needs a Classification"):

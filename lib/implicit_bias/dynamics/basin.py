@@ -21,12 +21,24 @@ from numpy.typing import NDArray
 from implicit_bias.losses import Tail
 from implicit_bias.models.kernels import Kernel
 
-__all__ = ["Basin", "Track"]
+__all__ = ["Basin", "Track", "log_length"]
 
 Array = NDArray[np.float64]
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
+# Twelve nodes of Gauss on each of the pieces [0, 1e-4], ..., [1 - 1e-4, 1]: over a step the rate
+# may change by a factor e^100, and then the integral is that of one end.
+_GRADED = np.append(0.0, np.geomspace(1e-4, 0.5, 14))
+_ENDS = np.append(_GRADED, 1 - _GRADED[-2::-1])
+_GAUSS = np.polynomial.legendre.leggauss(12)
+_NODES = (_ENDS[:-1, None] + np.diff(_ENDS)[:, None] * (1 + _GAUSS[0]) / 2).reshape(-1)
+_WEIGHTS = (np.diff(_ENDS)[:, None] * _GAUSS[1] / 2).reshape(-1)
 # The logistic loss is an exponential, to the last digit, of margins beyond this.
 _EXPONENTIAL = 37.0
+
+
+def log_length(w: Array) -> float:
+    """log |w|, of entries whose squares may leave the range of floats."""
+    top = float(np.abs(w).max())
+    return math.log(top) + math.log(float(np.linalg.norm(w / top))) if top else -math.inf
 
 
 @dataclass
@@ -66,7 +78,11 @@ class Basin:
 
     def heat(self, w: Array) -> float:
         """kappa, the inverse temperature of the softmax: max |z| |w|^L."""
-        return self.size * float(np.linalg.norm(w)) ** self.degree
+        return math.exp(min(700.0, math.log(self.size) + self.degree * log_length(w)))
+
+    def lukewarm(self) -> float:
+        """The |w| at which kappa is 100, low enough for explicit steps to be long."""
+        return float((100 / self.size) ** (1 / self.degree))
 
     def decided(self, w: Array, least: float, hand_off: float) -> bool:
         """Whether all margins are positive and kappa is large enough."""
@@ -137,8 +153,8 @@ class Basin:
 
 def _log_time(f: float, slope: float, new: float, new_slope: float, h: float) -> float:
     """log of the integral of e^-f over a step of length h, f Hermite's cubic."""
-    u = (1 + _NODES) / 2
+    u = _NODES
     rise = (new - f) * (3 - 2 * u) * u**2
     curve = f + rise + h * (slope * u * (1 - u) ** 2 - new_slope * (1 - u) * u**2)
     top = float((-curve).max())
-    return top + math.log(h / 2 * float(_WEIGHTS @ np.exp(-curve - top)))
+    return top + math.log(h * float(_WEIGHTS @ np.exp(-curve - top)))

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from implicit_bias.arrays import as_count
-from implicit_bias.dynamics.basin import Basin
+from implicit_bias.dynamics.basin import Basin, log_length
 from implicit_bias.dynamics.sphere import Point, Sphere, polish
 from implicit_bias.dynamics.stuck import check_separable, explain_basin, explain_sphere
 from implicit_bias.losses import tail_named
-from implicit_bias.models.parameterisation import Parameterisation
+from implicit_bias.models.parameterisation import Parameterisation, as_number
 from implicit_bias.multipliers import signed_examples
 from implicit_bias.problems import Classification
 from implicit_bias.records import Path
@@ -46,6 +46,7 @@ _BEND = 0.002  # how far a step may deviate from its course, until kappa is at t
 _REACH = 0.05  # how far it may go from there
 _FARTHEST = 1e-5  # how far a polish may go
 _HOTTEST = 1e8  # of kappa, for a start
+_RANGE = 600.0  # of the logarithms of products of L weights
 _LARGEST = 3000  # parameters; a step on the sphere solves a system of this size
 
 
@@ -57,7 +58,9 @@ class NetworkPath(Path):
     ----------
     times : Tensor, shape (k,)
         Natural logarithms of the time, from -inf at the start; the last is inf when the flow was
-        followed to its limit.
+        followed to its limit. Good to one or two hundredths near the hand-off, where the steps are
+        longest, and far out to some tenths, of values that may be 1e9: they are quadratures over
+        the steps, and the error of a time is that of a factor.
     points : Tensor, shape (k, P)
         Directions :math:`w/\|w\|`; the last, ``x``, is where the flow rests when the inverse
         temperature is kept at its cap: its own limit direction up to rounding at that cap, not
@@ -120,10 +123,10 @@ def _check(
             f"log_norm = {log_norm} is not a number at which the flow could end. Pass the "
             f"logarithm of a norm, or None for the limit direction."
         )
-    size = float(np.linalg.norm(w0))
-    if log_norm is not None and size and math.log(size) >= log_norm:
+    size = log_length(w0)
+    if log_norm is not None and size >= log_norm:
         raise ValueError(
-            f"start has log |w| = {math.log(size):.4g} already, so the flow to log_norm = "
+            f"start has log |w| = {size:.4g} already, so the flow to log_norm = "
             f"{log_norm:.4g} has no length. Start closer to zero, or go further."
         )
     if log_norm is None and not network.homogeneous:
@@ -143,6 +146,12 @@ def _check(
             "flow never leaves it. Start at network.sample(seed, scale), scale 0.1 to 1."
             if network.degree > 1
             else "start = 0 has no direction. Start anywhere else; the limit is the same."
+        )
+    if abs(size) * max(network.degree, 2) > _RANGE:
+        raise ValueError(
+            f"start is so {'large' if size > 0 else 'close to zero'}, log |w| = {size:.4g}, that "
+            f"products of {max(network.degree, 2)} of its entries leave the range of floats. Start "
+            f"at a norm near 1."
         )
 
 
@@ -259,6 +268,9 @@ def network_flow(
         )
     w0 = network.flat(start, "start")
     steps = as_count(steps, "steps")
+    rtol, hand_off = as_number(rtol, "rtol"), as_number(hand_off, "hand_off")
+    growth = as_number(growth, "growth")
+    log_norm = None if log_norm is None else as_number(log_norm, "log_norm")
     _check(network, rtol, hand_off, log_norm, w0)
     if not (math.isfinite(growth) and growth > 0):
         raise ValueError(f"growth = {growth} is not a positive number; 0.3 is the default.")
@@ -270,8 +282,9 @@ def network_flow(
     if log_norm is None and basin.heat(w0) > _HOTTEST:
         raise ValueError(
             f"start is so large that the inverse temperature max |z| |w|^L is {basin.heat(w0):.2g} "
-            f"from the first: above {_HOTTEST:g} floats cannot tell the limits apart. Scale it "
-            f"down, to a norm of 1 to 10."
+            f"from the first: above {_HOTTEST:g} floats cannot tell the limits apart. Divide X by "
+            f"its largest entry and start at a norm near 1, or start at |w| of about "
+            f"{basin.lukewarm():.2g}."
         )
     check_separable(Z, problem)
     track, why = basin.follow(w0, hand_off, log_norm, rtol, steps)

@@ -38,7 +38,7 @@ class Stuck(RuntimeError):
     >>> network_flow(problem, LinearNetwork("diagonal", 1, 3), [0.0, 0.0, 1.0])
     Traceback (most recent call last):
         ...
-    implicit_bias.dynamics.stuck.Stuck: The flow rests at a saddle: ...
+    implicit_bias.dynamics.stuck.Stuck: The flow rests at a saddle or a minimum ...
     """
 
     def __init__(self, message: str, point: Tensor, log_loss: float):
@@ -51,12 +51,23 @@ def check_separable(Z: Array, problem: Classification) -> None:
     """Raises NotSeparable if a convex combination of the rows of Z is zero."""
     from scipy.optimize import nnls
 
-    # Least squares for the combination, with its sum as one more equation.
-    target = np.append(np.zeros(Z.shape[1]), 1.0)
-    rows = Z / float(np.linalg.norm(Z, axis=1).max())
-    alpha, _ = nnls(np.vstack([rows.T, np.ones(len(rows))]), target, maxiter=30 * len(rows))
+    # Of rows of length 1, or short examples would look like zeros beside long ones.
+    largest = np.abs(Z).max(axis=1)
+    zero = largest == 0
+    rows = Z / np.where(zero, 1.0, largest)[:, None]
+    lengths = np.where(zero, 1.0, np.linalg.norm(rows, axis=1))
+    rows = rows / lengths[:, None]
+    if zero.any():
+        alpha = zero.astype(np.float64)
+    else:
+        # Least squares for the combination, with its sum as one more equation.
+        target = np.append(np.zeros(Z.shape[1]), 1.0)
+        alpha, _ = nnls(np.vstack([rows.T, np.ones(len(rows))]), target, maxiter=30 * len(rows))
     alpha = alpha / alpha.sum()
     if float(np.linalg.norm(alpha @ rows)) <= 1e-12:
+        if not zero.any():
+            alpha = alpha * (largest.min() / largest) / lengths
+            alpha = alpha / alpha.sum()
         certificate = torch.from_numpy(alpha).reshape(problem.y.shape).to(problem.X.device)
         raise NotSeparable(
             "The data are not linearly separable: a convex combination of the examples y_i x_i, "
@@ -80,17 +91,31 @@ def explain_basin(basin: Basin, problem: Classification, track: Track, why: str)
         f"{math.log(float(np.linalg.norm(w))):.4g}, and {int((m <= 0).sum())} of {m.size} margins "
         f"are not positive"
     )
+    cooler = (
+        f"Divide X by its largest entry and start at a norm near 1, or start at |w| of about "
+        f"{basin.lukewarm():.2g}."
+    )
     if why == "rest":
         message = (
-            f"The flow rests at a saddle: {state}. The loss pulls at the predictor (with "
-            f"{force:.2g} of the longest example) but the gradient in the parameters is "
-            f"{slope:.2g}: too many layers vanish in the same places. Start elsewhere, at "
-            f"network.sample(seed, scale)."
+            f"The flow rests at a saddle or a minimum of the loss: {state}. The loss pulls at the "
+            f"predictor (with {force:.2g} of the longest example) but the gradient in the "
+            f"parameters is {slope:.2g}: too many layers vanish in the same places, or the map has "
+            f"no parameters that separate the data. Start elsewhere, at "
+            f"network.sample(seed, scale); of a map of your own, see whether it can take all signs."
         )
     elif why == "range":
+        message = f"The flow cannot be followed: {state}, and no step is short enough. {cooler}"
+    elif float(m.min()) > 0:
         message = (
-            f"The flow cannot be followed: {state}, and no step is short enough. Rescale the "
-            f"features to a largest entry of 1, or start at a norm near 1."
+            f"The explicit steps ran out before the end: {state}. The data are separated, and "
+            f"kappa is {basin.heat(w):.3g}, which each step advances by a few units. Pass a "
+            f"smaller log_norm or hand_off, log_norm=None for the limit, or raise steps."
+        )
+    elif basin.heat(track.w[0]) > 1e4:
+        message = (
+            f"The flow has not separated the data: {state}. The start was too large for explicit "
+            f"steps: kappa = max |z| |w|^L was {basin.heat(track.w[0]):.3g} there, and the steps "
+            f"are as short as its inverse. {cooler}"
         )
     else:
         message = (

@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from implicit_bias.arrays import as_real
-from implicit_bias.models.linear import LinearNetwork
+from implicit_bias.models.linear import LinearNetwork, image_sides
 
 __all__ = ["balanced_parameters", "implied_penalty", "unitary_dft"]
 
 Array = NDArray[np.float64]
 _STARTS = 8  # of the search for narrow filters
+# Of the largest modulus: a coefficient of 1e-17 has 2/L-th powers like 1e-3.
+_NOISE = 64 * float(np.finfo(np.float64).eps)
 
 
 def unitary_dft(beta: Any, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -76,11 +78,7 @@ def unitary_dft(beta: Any, shape: tuple[int, ...] | None = None) -> Tensor:
     if shape is None:
         spectrum: Tensor = torch.fft.fft(signal, norm="ortho")
         return spectrum
-    if math.prod(shape) != signal.shape[-1]:
-        raise ValueError(
-            f"beta has {signal.shape[-1]} entries along its last axis, and shape = {tuple(shape)} "
-            f"makes {math.prod(shape)}. Pass the two sides of the image."
-        )
+    shape = image_sides(shape, signal.shape[-1], axes=(1, 2))
     images = signal.reshape(*signal.shape[:-1], *shape)
     axes = tuple(range(-len(shape), 0))
     transformed: Tensor = torch.fft.fftn(images, dim=axes, norm="ortho")
@@ -103,17 +101,36 @@ def _predictor(network: LinearNetwork, beta: Any) -> Array:
     return entries
 
 
+def _normalised(network: LinearNetwork, beta: Any) -> tuple[Array, int]:
+    """beta / 2^(L k), of size about 1, and k: so 2^k times its parameters are those of beta."""
+    target = _predictor(network, beta)
+    top = float(np.abs(target).max())
+    k = math.frexp(top)[1] // network.depth if top else 0
+    scaled: Array = np.ldexp(target, -network.depth * k)
+    return scaled, k
+
+
 def _narrow(network: LinearNetwork) -> bool:
     """Whether filters are narrower than the signal."""
     return network.kind == "convolutional" and network.size < network.depth * network.d
 
 
-def _check_full(network: LinearNetwork, beta: Array) -> None:
-    if network.depth > 1 and network.width < min(beta.shape):
+def _without_noise(sizes: Array) -> Array:
+    """The moduli without those that are rounding: their roots are not small."""
+    cut = _NOISE * float(sizes.max(initial=0.0))
+    return np.where(sizes > cut, sizes, 0.0)
+
+
+def _singular(network: LinearNetwork, values: Array, shape: tuple[int, ...]) -> Array:
+    """The singular values that the network can have, where beta has these."""
+    rank = int((values > 1e-12 * values.max(initial=0.0)).sum())
+    if network.depth > 1 and network.width < rank:
         raise ValueError(
             f"A hidden width of {network.width} makes predictors of at most that rank, and beta "
-            f"of shape {tuple(beta.shape)} may have more. Take width >= {min(beta.shape)}."
+            f"of shape {shape} has rank {rank}. Take width >= {rank}."
         )
+    kept = values if network.depth == 1 else values[: network.width]
+    return _without_noise(kept)
 
 
 def balanced_parameters(network: LinearNetwork, beta: Any) -> Tensor:
@@ -133,15 +150,17 @@ def balanced_parameters(network: LinearNetwork, beta: Any) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If shapes disagree, a full network is too narrow for beta, or filters are narrow and the
-        depth is not 2.
+        If shapes disagree, a full network is narrower than the rank of beta (singular values above
+        1e-12 of the largest), or filters are narrow and the depth is not 2.
 
     Notes
     -----
     Source: the constructions in the proofs of G18, Lemmas 5 to 7. Full: :math:`\beta = U\Sigma
     V^\top` has layers :math:`U\Sigma^{1/L}, \Sigma^{1/L}, \dots, \Sigma^{1/L}V^\top`. Diagonal:
     roots of :math:`|\beta|` with the signs in the last layer. Convolutional: roots of
-    :math:`|\widehat\beta|` with the phases in the last layer.
+    :math:`|\widehat\beta|` with the phases in the last layer. Singular values and moduli of
+    :math:`\widehat\beta` below 1.4e-14 of the largest are rounding, of the transform or of beta
+    itself; their roots would be large, and they count as zero.
 
     Examples
     --------
@@ -149,19 +168,18 @@ def balanced_parameters(network: LinearNetwork, beta: Any) -> Tensor:
     >>> balanced_parameters(network, [4.0, -9.0])
     tensor([ 2.,  3.,  2., -3.], dtype=torch.float64)
     """
-    target = _predictor(network, beta)
+    target, power = _normalised(network, beta)
     L = network.depth
     if network.kind == "full":
         matrix = target.reshape(network.d, -1)
-        _check_full(network, matrix)
         if L == 1:
             layers = [matrix]
         else:
             U, S, Vh = np.linalg.svd(matrix, full_matrices=False)
-            root = S ** (1 / L)
-            r, h = S.size, network.width
+            root = _singular(network, S, target.shape) ** (1 / L)
+            r, h = root.size, network.width
             first, last = np.zeros((network.d, h)), np.zeros((h, network.outputs))
-            first[:, :r], last[:r] = U * root, root[:, None] * Vh
+            first[:, :r], last[:r] = U[:, :r] * root, root[:, None] * Vh[:r]
             middle = np.zeros((h, h))
             middle[:r, :r] = np.diag(root)
             layers = [first, *([middle] * (L - 2)), last]
@@ -173,12 +191,13 @@ def balanced_parameters(network: LinearNetwork, beta: Any) -> Tensor:
     else:
         axes = tuple(range(len(network.shape)))
         spectrum = np.fft.fftn(target.reshape(network.shape), axes=axes)
-        size = np.abs(spectrum)
+        size = _without_noise(np.abs(spectrum))
         root = size ** (1 / L)
         phase = np.where(size > 0, spectrum / np.where(size > 0, size, 1), 1)
         filters = np.fft.ifftn(root, axes=axes).real
         layers = [*([filters] * (L - 1)), np.fft.ifftn(root * phase, axes=axes).real]
-    w = torch.from_numpy(np.concatenate([layer.reshape(-1) for layer in layers]))
+    entries = np.concatenate([layer.reshape(-1) for layer in layers])
+    w = torch.from_numpy(np.ldexp(entries, power))
     return w.to(beta.device) if isinstance(beta, Tensor) else w
 
 
@@ -197,7 +216,7 @@ def implied_penalty(network: LinearNetwork, beta: Any) -> float:
     Raises
     ------
     TypeError, ValueError
-        As for ``balanced_parameters``.
+        As for ``balanced_parameters``; or if the penalty leaves the range of floats.
 
     Notes
     -----
@@ -211,28 +230,34 @@ def implied_penalty(network: LinearNetwork, beta: Any) -> float:
     one through the :math:`|\widehat\beta_k|` exists for some :math:`\beta`; a constant
     :math:`\beta` costs :math:`2|\beta|_2/\sqrt K` to the end. In between it is searched for by
     L-BFGS from several starts, and the problem is not convex in the filter: the value is an upper
-    bound, exact as far as the search found the least.
+    bound, exact as far as the search found the least. Rounding in vanishing coefficients counts as
+    zero, as in ``balanced_parameters``.
 
     Examples
     --------
     >>> implied_penalty(LinearNetwork("diagonal", 2, depth=2), [4.0, -9.0])
     26.0
     """
-    target = _predictor(network, beta)
+    target, power = _normalised(network, beta)
     L = network.depth
     if network.kind == "full":
-        matrix = target.reshape(network.d, -1)
-        _check_full(network, matrix)
-        power = np.linalg.svd(matrix, compute_uv=False)
+        values = np.linalg.svd(target.reshape(network.d, -1), compute_uv=False).astype(np.float64)
+        sizes = _singular(network, values, target.shape)
     elif network.kind == "diagonal":
-        power = np.abs(target)
-    elif _narrow(network):
-        return float(balanced_parameters(network, target).square().sum())
-    else:
+        sizes = np.abs(target)
+    elif not _narrow(network):
         spectrum = np.fft.fftn(target.reshape(network.shape), norm="ortho")
-        power = np.abs(spectrum) * network.d ** ((1 - L) / 2)
-        return float(L * (power ** (2 / L)).sum())
-    return float(L * (power ** (2 / L)).sum())
+        sizes = _without_noise(np.abs(spectrum)) * network.d ** ((1 - L) / 2)
+    if _narrow(network):
+        penalty = float(balanced_parameters(network, target).square().sum())
+    else:
+        penalty = float(L * (sizes ** (2 / L)).sum())
+    if math.frexp(penalty)[1] + 2 * power > 1023:
+        raise ValueError(
+            f"The least |w|^2 for a beta with entries like {np.abs(beta).max():.2g} leaves the "
+            f"range of floats. Divide beta by c, and the penalty comes out divided by c^(2/{L})."
+        )
+    return math.ldexp(penalty, 2 * power)
 
 
 def _narrow_filters(network: LinearNetwork, beta: Array) -> tuple[Array, Array]:

@@ -26,11 +26,46 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from implicit_bias.arrays import as_count
+from implicit_bias.arrays import as_array, as_count
 from implicit_bias.models.kernels import Convolution, Diagonal, Full
 from implicit_bias.models.parameterisation import Parameterisation
 
-__all__ = ["LinearNetwork"]
+__all__ = ["LinearNetwork", "image_sides"]
+
+
+def image_sides(shape: Any, d: int, axes: tuple[int, ...] = (2,)) -> tuple[int, ...]:
+    """Returns the sides of an image with d pixels as ints, one for each axis.
+
+    Parameters
+    ----------
+    shape : tuple of ints
+    d : int
+        How many pixels there must be.
+    axes : tuple of ints
+        The numbers of axes that have a meaning.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a tuple of so many positive integers whose product is d.
+
+    Examples
+    --------
+    >>> image_sides((2, 3), 6)
+    (2, 3)
+    """
+    if isinstance(shape, str) or not hasattr(shape, "__iter__"):
+        raise TypeError(
+            f"shape = {shape!r} is not a tuple of the two sides of an image. Pass shape=(h, w) "
+            f"with h w = {d}, or leave it out for signals."
+        )
+    sides = tuple(as_count(s, "shape") for s in shape)
+    if len(sides) not in axes or math.prod(sides) != d:
+        raise ValueError(
+            f"shape = {sides} must be the two sides of an image with d = {d} features. Pass the "
+            f"two sides of the image, (h, w) with h w = {d}, or leave it out for signals."
+        )
+    return sides
 
 
 class LinearNetwork(Parameterisation):
@@ -130,13 +165,12 @@ class LinearNetwork(Parameterisation):
     def _image(self, shape: tuple[int, int] | None) -> tuple[int, ...]:
         if shape is None:
             return (self.d,)
-        sizes = tuple(as_count(s, "shape") for s in shape)
-        if self.kind != "convolutional" or len(sizes) != 2 or math.prod(sizes) != self.d:
+        if self.kind != "convolutional":
             raise ValueError(
-                f"shape = {tuple(shape)} must be the two sides of an image with d = {self.d} "
-                f"pixels, for a convolutional network. Leave it out for one-dimensional signals."
+                f"shape = {shape}: two sides of an image have a meaning for convolutions only, not "
+                f"for a {self.kind} network. Leave it out."
             )
-        return sizes
+        return image_sides(shape, self.d)
 
     def _taps(self, width: int | None) -> NDArray[np.intp]:
         """Positions of the weights of a filter in the flattened signal."""
@@ -173,6 +207,39 @@ class LinearNetwork(Parameterisation):
             return [(self.d,) for _ in range(self.depth)]
         filters = ((self.size - self.d) // (self.depth - 1),)
         return [*([filters] * (self.depth - 1)), (self.d,)]
+
+    def flat(self, w: Any, name: str = "w") -> NDArray[np.float64]:
+        """Returns the parameters as a NumPy vector of shape (P,), checked.
+
+        Parameters
+        ----------
+        w : array
+            Flat; or of shape (L, d), one row a layer, where all layers have d weights; or the one
+            matrix of a network of one layer. Any other array of P numbers is refused: read row by
+            row, the layers as columns would be another network.
+        name : str
+            What the caller knows it as.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they are not finite real numbers, or not of such a shape.
+
+        Examples
+        --------
+        >>> LinearNetwork("diagonal", 2, 2).flat([[1, 2], [3, 4]])
+        array([1., 2., 3., 4.])
+        """
+        vector = super().flat(w, name)
+        shape, layers = tuple(as_array(w).shape), self._shapes()
+        allowed = [layers[0]] if len(layers) == 1 else []
+        if all(math.prod(layer) == self.d for layer in layers):
+            allowed.append((self.depth, self.d))
+        if len(shape) > 1 and shape not in allowed:
+            raise ValueError(
+                f"{name} has shape {shape}, {vector.size} numbers, but {self._layout()}."
+            )
+        return vector
 
     def split(self, w: Any) -> list[Tensor]:
         """Returns the layers, of shapes (d, width), ... or (d,) or (K,), for any w of P numbers.

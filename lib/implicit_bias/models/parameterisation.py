@@ -19,9 +19,70 @@ from torch import Tensor
 from implicit_bias.arrays import as_array, as_count, as_real
 from implicit_bias.models.kernels import Kernel
 
-__all__ = ["Parameterisation"]
+__all__ = ["Parameterisation", "as_number", "to_margin_one"]
 
 Array = NDArray[np.float64]
+
+
+def as_number(value: Any, name: str) -> float:
+    """Returns the value as a float, if it is one number.
+
+    Raises
+    ------
+    TypeError
+        If it is not a real number.
+
+    Examples
+    --------
+    >>> as_number(2, "scale")
+    2.0
+    """
+    if isinstance(value, (str, bytes)):
+        value = None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{name} is not a single real number, so it cannot be compared with one. Pass a float."
+        ) from None
+
+
+def to_margin_one(kernel: Kernel, Z: Array, w: Array) -> float:
+    """Returns the factor c > 0 at which the least margin of c w is 1, for any map.
+
+    Where there are several it is the least, for the problem asks for a small norm.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> from implicit_bias.models.kernels import Diagonal
+    >>> round(to_margin_one(Diagonal(1, 2), np.array([[4.0]]), np.array([3.0, 3.0])), 10)
+    0.1666666667
+    """
+    from scipy.optimize import brentq
+
+    norm = float(np.linalg.norm(w))
+
+    def excess(log_size: float) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float((Z @ kernel.value(w * (math.exp(log_size) / norm))).min()) - 1
+
+    logs = np.linspace(-35, 35, 701)
+    values = np.array([excess(log_size) for log_size in logs]) if norm > 0 else np.array([-1.0])
+    ups = np.flatnonzero((values[:-1] < 0) & (values[1:] >= 0))
+    if ups.size == 0:
+        raise ValueError(
+            f"parameter_certificate: no multiple of w has a least margin of 1 (along the ray the "
+            f"least margin is at most {np.nanmax(values) + 1:.3g} at norms from 1e-15 to 1e15), so "
+            f"w does not separate the data, and stationary means nothing there. Follow the flow "
+            f"further, or check the labels."
+        )
+    log_size = brentq(excess, logs[ups[0]], logs[ups[0] + 1], xtol=1e-15, rtol=1e-14)
+    return math.exp(float(log_size)) / norm
 
 
 class _Traced:
@@ -79,12 +140,14 @@ class Parameterisation:
         If the map is not callable or returns something other than a tensor.
     ValueError
         If the degree is less than 1, or a random point shows that the map is not homogeneous of
-        this degree.
+        this degree, or that torch does not find its derivatives.
 
     Notes
     -----
-    Source: G18, Definition 1 and Theorem 4. Homogeneity is checked at one random point when the
-    size becomes known.
+    Source: G18, Definition 1 and Theorem 4. When the size becomes known, three things are checked
+    at one random point: homogeneity; Euler's identity :math:`J(w)w = L\,P(w)` with torch's J; and,
+    also without homogeneity, torch's derivative in a random direction against a difference
+    quotient. A ``detach()`` in the map passes the first and fails the others.
 
     Examples
     --------
@@ -145,7 +208,40 @@ class Parameterisation:
                         f"limit directions of the theory exist for homogeneous maps only. Correct "
                         f"the degree, or pass homogeneous=False for a control."
                     )
+        self._compare(w.numpy(), beta.detach().reshape(-1).numpy())
         self.size, self.output_shape = size, tuple(beta.shape)
+
+    def _compare(self, w: Array, beta: Array) -> None:
+        """Whether torch's derivatives at w are those of the map."""
+        cut = "A detach(), no_grad(), item() or a conversion to NumPy cuts them, and the flow would"
+        cut += " follow another map. Write the map in differentiable torch operations."
+        rng = np.random.default_rng(1)
+        g, u = rng.standard_normal(beta.size), rng.standard_normal(w.size)
+        u = u / float(np.linalg.norm(u))
+        try:
+            slope = self.kernel.trace(w)[1](g)
+        except Exception as error:
+            raise ValueError(f"torch cannot differentiate the map ({error}). {cut}") from error
+        size = float(np.linalg.norm(slope) + np.linalg.norm(g) * np.linalg.norm(beta))
+        if not math.isfinite(size) and not self.homogeneous:
+            return  # outside of its domain
+        if self.homogeneous:
+            gap = abs(float(slope @ w) - self.degree * float(g @ beta))
+            if not gap <= 1e-9 * self.degree * size:
+                raise ValueError(
+                    f"The derivatives that torch finds are not those of the map: for a map that "
+                    f"is homogeneous of degree {self.degree}, J(w) w = {self.degree} P(w), and at "
+                    f"a random w that is off by {gap / size:.2g} of its size. {cut}"
+                )
+        h = 1e-5
+        ahead, back = (self.kernel.value(w + step * u) for step in (h, -h))
+        gap = abs(float(g @ (ahead - back)) / (2 * h) - float(slope @ u))
+        # A difference quotient has errors of h^2 = 1e-10 and 1e-16 / h = 1e-11.
+        if not gap <= 1e-6 * size:
+            raise ValueError(
+                f"The derivatives that torch finds are not those of the map: at a random w they "
+                f"differ from a difference quotient by {gap / size:.2g} of their size. {cut}"
+            )
 
     def flat(self, w: Any, name: str = "w") -> Array:
         """Returns the parameters as a NumPy vector of shape (P,), checked.
@@ -211,6 +307,7 @@ class Parameterisation:
                 "The number of parameters of this map is not known yet, so there is nothing to "
                 "draw. Pass size= when you build the Parameterisation."
             )
+        seed, scale = as_count(seed, "seed", 0), as_number(scale, "scale")
         if not (math.isfinite(scale) and scale > 0):
             raise ValueError(
                 f"scale = {scale} is not a positive number; at w = 0 the gradient vanishes and no "

@@ -14,7 +14,7 @@ from implicit_bias.limits.bridge import brute_force_bridge
 from implicit_bias.models.factorisations import unitary_dft
 from implicit_bias.models.linear import LinearNetwork
 from implicit_bias.models.parameterisation import Parameterisation
-from scipy.integrate import solve_ivp
+from scipy.integrate import quad, solve_ivp
 
 
 def random_problem(n, d, seed, outputs=None):
@@ -232,6 +232,26 @@ def test_against_plain_gradient_flow(network, loss):
     np.testing.assert_allclose(w, other.y[:, -1], atol=2e-5)
 
 
+@pytest.mark.parametrize("depth", [1, 3, 4])
+def test_time_by_quadrature(depth):
+    """One weight w in each layer: t is the integral of e^(u^L) u^(1-L) du."""
+    problem = Classification([[1.0]], [1])
+    path = network_flow(problem, LinearNetwork("diagonal", 1, depth), [0.5] * depth)
+
+    def log_time(w):
+        ends = [max(0.5, w - k / (depth * w ** (depth - 1))) for k in (0, 2, 8, 30, 60)]
+        pieces = [
+            quad(lambda u: math.exp(u**depth - w**depth) * u ** (1 - depth), a, b, epsrel=1e-10)[0]
+            for b, a in itertools.pairwise([*ends, 0.5])
+        ]
+        return w**depth + math.log(sum(pieces))
+
+    for i in (1, 2, path.hand_off - 1, path.hand_off, path.hand_off + 4):
+        w = math.exp(float(path.log_norms[i])) / math.sqrt(depth)
+        # Hermite's cubic for the rate, over steps in which it changes by up to e^90.
+        assert float(path.times[i]) == pytest.approx(log_time(w), abs=0.03)
+
+
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_implicit_steps_follow_the_flow(depth):
     """On the way, not only in the end: the explicit integrator goes to the same norm."""
@@ -393,6 +413,78 @@ def test_without_homogeneity_it_fails():
 # ---- failures
 
 
+def test_out_of_steps_but_separated():
+    problem = random_problem(5, 8, 0)
+    network = LinearNetwork("convolutional", 8, 2)
+    start = network.sample(0, 0.5)
+    for how in ({"log_norm": 8.0, "steps": 300}, {"hand_off": 1e6, "steps": 100}):
+        with pytest.raises(Stuck, match=r"ran out before the end.*separated.*smaller log_norm"):
+            network_flow(problem, network, start, **how)
+
+
+def test_large_data():
+    """The advice is one that works."""
+    problem = random_problem(5, 8, 0)
+    network = LinearNetwork("convolutional", 8, 2)
+    start = network.sample(0, 0.3)
+    expected = max_margin(problem, "fourier").x
+    large = Classification(1e6 * problem.X, problem.y)
+    with pytest.raises(Stuck, match=r"start was too large.*Divide X by") as caught:
+        network_flow(large, network, start, steps=100)
+    advice = float(str(caught.value).split("|w| of about ")[1].rstrip("."))
+    path = network_flow(large, network, start / start.norm() * advice)
+    assert angle(path.predictor, expected) < 1e-8
+    with pytest.raises(ValueError, match=r"so large.*Divide X by") as refused:
+        network_flow(Classification(1e9 * problem.X, problem.y), network, start)
+    assert float(str(refused.value).split("|w| of about ")[1].rstrip(".")) < 0.01
+    with pytest.raises(ValueError, match="start is so large"):
+        network_flow(problem, network, 1e200 * start)
+
+
+def test_starts_too_small_for_floats():
+    problem = random_problem(3, 4, 0)
+    for depth, tiny in ((1, 1e-310), (2, 1e-200), (4, 1e-200), (8, 1e-60)):
+        network = LinearNetwork("diagonal", 4, depth)
+        with pytest.raises(ValueError, match="so close to zero"):
+            network_flow(problem, network, network.sample(0, tiny))
+    # Above that they are followed.
+    network = LinearNetwork("convolutional", 4, 4)
+    path = network_flow(problem, network, network.sample(0, 1e-30))
+    assert path.stopped == "converged"
+
+
+def test_short_examples_are_not_zeros():
+    """Beside an example of length 1 one of 1e-13 is short; no combination of them is zero."""
+    problem = Classification([[1.0, 0.0], [0.0, 1e-13]], [1, 1])
+    network = LinearNetwork("full", 2, 1)
+    path = network_flow(problem, network, [1.0, 1.0], log_norm=1.0)
+    assert path.stopped == "reached"
+    # Opposite examples are found at any lengths, with weights for the examples as they are.
+    opposite = Classification([[1e-9, 1e-9], [-2.0, -2.0], [1.0, 0.0]], [1, 1, 1])
+    with pytest.raises(NotSeparable) as caught:
+        network_flow(opposite, network, [1.0, 1.0])
+    alpha = caught.value.certificate
+    assert float(alpha.sum()) == pytest.approx(1)
+    assert float((opposite.Z.T @ alpha).norm()) < 1e-20
+    with pytest.raises(NotSeparable) as caught:
+        network_flow(Classification([[1.0, 0.0], [0.0, 0.0]], [1, 1]), network, [1.0, 1.0])
+    assert caught.value.certificate.tolist() == [0.0, 1.0]
+
+
+def test_rest_at_a_minimum():
+    """Squares cannot separate these; the loss has its minimum where the flow comes to rest."""
+    problem = Classification([[1.0, 0.0], [-0.5, -1.0]], [1, 1])
+    own = Parameterisation(lambda w: w**2, 2)
+    with pytest.raises(Stuck, match=r"rests at a saddle or a minimum.*no parameters that sep"):
+        network_flow(problem, own, [0.5, 0.5])
+
+
+def test_a_cut_derivative_is_not_followed():
+    own = Parameterisation(lambda w: w[:2] * w[2:].detach(), 2)
+    with pytest.raises(ValueError, match=r"J\(w\) w = 2 P\(w\)"):
+        network_flow(random_problem(2, 2, 0), own, [0.3, 0.5, 0.7, 0.2])
+
+
 def test_not_separable():
     X = np.random.default_rng(0).standard_normal((3, 5))
     problem = Classification(np.vstack([X, X]), [1, 1, 1, -1, -1, -1])
@@ -453,6 +545,11 @@ def test_messages():
         network_flow(problem, network, start, growth=-1)
     with pytest.raises(ValueError, match=r"start has log .* already"):
         network_flow(problem, network, start, log_norm=-3.0)
+    for name in ("rtol", "hand_off", "growth", "log_norm"):
+        with pytest.raises(TypeError, match=f"{name} is not a single real number"):
+            network_flow(problem, network, start, **{name: "x"})
+    with pytest.raises(ValueError, match=r"start has shape \(4, 2\)"):
+        network_flow(problem, network, np.ones((4, 2)))
     with pytest.raises(ValueError, match="log_norm = inf"):
         network_flow(problem, network, start, log_norm=math.inf)
     with pytest.raises(TypeError, match=r"steps = 1\.5"):

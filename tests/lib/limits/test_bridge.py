@@ -69,6 +69,14 @@ def test_against_vertices(seed):
     assert brute_force_bridge(problem, depth, "identity").objective == pytest.approx(best)
 
 
+@pytest.mark.parametrize("rows", [[[1.0, -2.0], [1.0, 0.5]], [[1.0, 0.5], [1.0, -2.0]]])
+def test_dependent_examples(rows):
+    """The multipliers are not unique, and the certificate finds some that prove the optimum."""
+    limit = brute_force_bridge(Classification(rows, [1, 1]), 2, "identity")
+    assert limit.x.tolist() == pytest.approx([1, 0], abs=1e-9)
+    assert limit.residual < 1e-7
+
+
 @pytest.mark.parametrize("scale", [1e-5, 1e5])
 def test_scale(scale):
     problem = random_problem(2, 5, 1)

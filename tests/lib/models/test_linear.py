@@ -130,6 +130,28 @@ def test_parameters_as_layers_or_flat():
     assert "convolutional" in repr(narrow)
 
 
+def test_other_arrangements_are_refused():
+    """Layers as columns have as many numbers, and read row by row make another network."""
+    columns = np.array([[1.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
+    network = LinearNetwork("convolutional", 3, 2)
+    assert network.predictor(columns.T).tolist() == pytest.approx([3, 1, 2])
+    assert network.predictor(columns.T.reshape(-1)).tolist() == pytest.approx([3, 1, 2])
+    for wrong in (columns, columns[None], columns.reshape(6, 1), columns.reshape(1, 6)):
+        with pytest.raises(ValueError, match=r"w has shape .*6 numbers, but this conv.*\(L, d\)"):
+            network.predictor(wrong)
+    full = LinearNetwork("full", 3, 2, width=2)
+    for wrong in (np.ones((2, 4)), np.ones((4, 2))):
+        with pytest.raises(ValueError, match="has 8 parameters"):
+            full.split(wrong)
+    # The one matrix of one layer is no other arrangement.
+    single = LinearNetwork("full", 3, 1, outputs=2)
+    W = torch.arange(6).double().reshape(3, 2)
+    assert torch.equal(single.predictor(W), W)
+    with pytest.raises(ValueError, match="w has shape"):
+        single.predictor(W.T)
+    assert LinearNetwork("full", 3, 1).predictor(np.ones((3, 1))).shape == (3,)
+
+
 def test_sample():
     network = LinearNetwork("diagonal", 5000, 2)
     w = network.sample(3, 0.5)
@@ -162,6 +184,12 @@ def test_unitary():
     np.testing.assert_allclose(unitary_dft(beta[0]), matrix @ beta[0], atol=1e-13)
     with pytest.raises(ValueError, match="two sides of the image"):
         unitary_dft(beta, (5, 3))
+    with pytest.raises(TypeError, match="shape = 12 is not a tuple"):
+        unitary_dft(beta, 12)
+    with pytest.raises(ValueError, match="shape = -4 is too small"):
+        unitary_dft(beta, (-4, -3))
+    with pytest.raises(ValueError, match="two sides of an image"):
+        unitary_dft(beta, (3, 2, 2))
     with pytest.raises(ValueError, match="no signal"):
         unitary_dft(1.0)
 
@@ -237,8 +265,64 @@ def test_several_outputs():
     w = balanced_parameters(network, beta)
     torch.testing.assert_close(network.predictor(w), beta)
     assert float(w.square().sum()) == pytest.approx(2 * nuclear, rel=1e-13)
-    with pytest.raises(ValueError, match="may have more"):
+    with pytest.raises(ValueError, match=r"beta of shape \(5, 3\) has rank 3"):
         implied_penalty(LinearNetwork("full", 5, 2, width=2, outputs=3), beta)
+
+
+@pytest.mark.parametrize("depth", [2, 5, 8, 10])
+@pytest.mark.parametrize(("d", "k"), [(24, 3), (50, 7), (50, 20), (97, 3), (500, 20)])
+def test_rounding_of_the_transform_is_not_a_coefficient(d, k, depth):
+    """A wave has two frequencies; 1e-17 at the others, to the power 2/L, would be a price."""
+    wave = np.cos(2 * np.pi * k * np.arange(d) / d)
+    network = LinearNetwork("convolutional", d, depth)
+    expected = depth * d ** (-(depth - 1) / depth) * 2 * (math.sqrt(d) / 2) ** (2 / depth)
+    # Rounding of the two moduli themselves.
+    assert implied_penalty(network, wave) == pytest.approx(expected, rel=1e-13)
+    w = balanced_parameters(network, wave)
+    assert float(w.square().sum()) == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(network.predictor(w), wave, atol=1e-12)
+
+
+def test_the_rank_of_beta_is_what_needs_width():
+    rng = np.random.default_rng(0)
+    beta = np.outer(rng.standard_normal(4), rng.standard_normal(3))
+    size = np.linalg.norm(beta)
+    for depth in (2, 6):
+        for width in (1, 2, 4):
+            network = LinearNetwork("full", 4, depth, width=width, outputs=3)
+            expected = depth * size ** (2 / depth)
+            assert implied_penalty(network, beta) == pytest.approx(expected, rel=1e-13)
+            w = balanced_parameters(network, beta)
+            assert float(w.square().sum()) == pytest.approx(expected, rel=1e-13)
+            np.testing.assert_allclose(network.predictor(w), beta, atol=1e-13)
+    beta[0, 0] += 1
+    with pytest.raises(ValueError, match=r"has rank 2\. Take width >= 2"):
+        balanced_parameters(LinearNetwork("full", 4, 2, width=1, outputs=3), beta)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
+@pytest.mark.parametrize(
+    ("kind", "depth", "extra"),
+    [
+        ("diagonal", 3, {}),
+        ("full", 2, {}),
+        ("convolutional", 4, {}),
+        ("convolutional", 2, {"width": 2}),
+    ],
+)
+def test_prices_of_any_size(kind, depth, extra, scale):
+    network = LinearNetwork(kind, 4, depth, **extra)
+    beta = np.array([1.0, -2.0, 0.5, 3.0])
+    expected = implied_penalty(network, beta) * scale ** (2 / depth)
+    assert implied_penalty(network, scale * beta) == pytest.approx(expected, rel=1e-9)
+    w = balanced_parameters(network, scale * beta)
+    np.testing.assert_allclose(network.predictor(w) / scale, beta, atol=1e-9)
+
+
+def test_a_price_out_of_range():
+    with pytest.raises(ValueError, match="leaves the range of floats"):
+        implied_penalty(LinearNetwork("diagonal", 2, 1), [1e200, 1.0])
+    assert implied_penalty(LinearNetwork("diagonal", 2, 2), [1e200, 0.0]) == pytest.approx(2e200)
 
 
 def test_vanishing_coefficients():
@@ -310,6 +394,34 @@ def test_homogeneity_is_checked():
     assert control.predictor([1.0, 2.0]).tolist() == [3, 4]
 
 
+@pytest.mark.parametrize(
+    ("function", "degree", "homogeneous"),
+    [
+        (lambda w: w[:2] * w[2:].detach(), 2, True),
+        (lambda w: (w[:2] * w[2:]).detach(), 2, True),
+        (lambda w: w[:2] * w[2:].detach(), 2, False),
+        # J w = P here, as it should be; but the factor of degree zero is cut.
+        (lambda w: w * (w[0] / w.norm()).detach(), 1, True),
+        (lambda w: torch.from_numpy(w.detach().numpy() ** 2), 2, True),
+        (lambda w: torch.stack([w[0] ** 2 + float(w[1]), w[1]]), 2, False),
+    ],
+)
+def test_cut_derivatives_are_found(function, degree, homogeneous):
+    """Accepted, each would be followed along a gradient that is not its own."""
+    with pytest.raises(ValueError, match=r"(derivatives that torch finds|cannot differentiate)"):
+        Parameterisation(function, degree, 4, homogeneous=homogeneous)
+
+
+def test_derivatives_that_are_not_cut():
+    def steep(w):
+        return torch.stack([1e3 * w[0] * w[1] ** 4, w[2] ** 5 / 1e3, w.sum() ** 5])
+
+    assert Parameterisation(steep, 5, 3).output_shape == (3,)
+    assert Parameterisation(lambda w: w.abs() * w, 2, 6).size == 6
+    # Outside of its domain at the random point: nothing can be compared there.
+    assert Parameterisation(torch.log, 1, 3, homogeneous=False).size == 3
+
+
 def test_messages_about_maps():
     with pytest.raises(TypeError, match="must be a torch function"):
         Parameterisation(3, 2)
@@ -328,6 +440,12 @@ def test_messages_about_maps():
         own.hessian([1.0, 2.0, 3.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="not a positive number"):
         own.sample(0, 0.0)
+    with pytest.raises(TypeError, match="scale is not a single real number"):
+        own.sample(0, "a")
+    with pytest.raises(ValueError, match="seed = -1 is too small"):
+        own.sample(-1)
+    with pytest.raises(TypeError, match=r"seed = 0\.5 is not an integer"):
+        own.sample(0.5)
 
 
 @pytest.mark.parametrize(
@@ -342,6 +460,9 @@ def test_messages_about_maps():
         (("convolutional", 6, 2, 3, 1, (2, 3)), ValueError, "width = 3 exceeds"),
         (("convolutional", 6, 2, None, 1, (2, 2)), ValueError, "two sides of an image"),
         (("full", 6, 2, None, 1, (2, 3)), ValueError, "two sides of an image"),
+        (("convolutional", 6, 2, None, 1, 6), TypeError, "shape = 6 is not a tuple"),
+        (("convolutional", 6, 2, None, 1, (6,)), ValueError, "two sides of an image"),
+        (("convolutional", 6, 2, None, 1, (-2, -3)), ValueError, "shape = -2 is too small"),
     ],
 )
 def test_messages_about_networks(arguments, error, message):
