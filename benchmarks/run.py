@@ -9,6 +9,7 @@ import bench_import
 import bench_margin
 import bench_minimum_norm
 import bench_network
+import bench_wide
 import torch
 from timing import table
 
@@ -17,6 +18,7 @@ BENCHMARKS = {
     "minimum_norm against lstsq": bench_minimum_norm,
     "ways to the hard-margin separator": bench_margin,
     "ways to the limit of a convolutional network": bench_network,
+    "wide networks and splines": bench_wide,
     "import": bench_import,
 }
 

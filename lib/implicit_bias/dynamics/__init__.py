@@ -10,14 +10,19 @@ from implicit_bias.dynamics.normalised import accelerated_descent, normalised_de
 from implicit_bias.dynamics.steepest import steepest_descent, steepest_flow
 from implicit_bias.dynamics.streaming import one_pass_sgd
 from implicit_bias.dynamics.stuck import Stuck
+from implicit_bias.dynamics.training import TrainingPath, train
+from implicit_bias.dynamics.wide import LinearisedNetwork, linearised_training
 
 __all__ = [
+    "LinearisedNetwork",
     "NetworkPath",
     "Stuck",
+    "TrainingPath",
     "accelerated_descent",
     "exact_descent",
     "gradient_descent",
     "gradient_flow",
+    "linearised_training",
     "margin_flow",
     "mirror_descent",
     "mirror_flow",
@@ -30,4 +35,5 @@ __all__ = [
     "steepest_descent",
     "steepest_flow",
     "stochastic_gradient_descent",
+    "train",
 ]

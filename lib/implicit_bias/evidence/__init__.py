@@ -3,6 +3,7 @@
 from implicit_bias.evidence.claims import Claim, ClaimFailed, ControlPassed, Ledger, ledger
 from implicit_bias.evidence.filters import expected_risk, flow_filter, ridge_filter
 from implicit_bias.evidence.gaps import angle, outside_span, relative_error
+from implicit_bias.evidence.precomputed import FullTraining, full_training
 from implicit_bias.evidence.rates import Slope, loglog_slope
 from implicit_bias.evidence.slow import SlowLaw, slow_law
 from implicit_bias.evidence.stamp import stamp
@@ -11,12 +12,14 @@ __all__ = [
     "Claim",
     "ClaimFailed",
     "ControlPassed",
+    "FullTraining",
     "Ledger",
     "Slope",
     "SlowLaw",
     "angle",
     "expected_risk",
     "flow_filter",
+    "full_training",
     "ledger",
     "loglog_slope",
     "outside_span",

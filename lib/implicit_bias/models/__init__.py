@@ -5,13 +5,27 @@ from implicit_bias.models.factorisations import (
     implied_penalty,
     unitary_dft,
 )
+from implicit_bias.models.initialisations import (
+    BinaryUniformInit,
+    CurvatureInit,
+    GaussianInit,
+    Initialisation,
+    UniformInit,
+)
 from implicit_bias.models.linear import LinearNetwork
 from implicit_bias.models.parameterisation import Parameterisation
 from implicit_bias.models.polynomial import chebyshev_nodes, polynomial_features
+from implicit_bias.models.shallow import ShallowNetwork
 
 __all__ = [
+    "BinaryUniformInit",
+    "CurvatureInit",
+    "GaussianInit",
+    "Initialisation",
     "LinearNetwork",
     "Parameterisation",
+    "ShallowNetwork",
+    "UniformInit",
     "balanced_parameters",
     "chebyshev_nodes",
     "implied_penalty",
