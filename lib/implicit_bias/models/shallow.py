@@ -181,7 +181,7 @@ class ShallowNetwork:
 
     @property
     def parameters(self) -> Tensor:
-        """All parameters as one vector: w row by row, b, v, and the coefficients of p."""
+        """The parameters w (row by row), b, v and the coefficients of p, as one vector."""
         return torch.cat([self.w.reshape(-1), self.b, self.v, self.skip])
 
     def to(self, device: Any) -> ShallowNetwork:
