@@ -7,7 +7,8 @@ import implicit_bias
 
 PAGE = Path(__file__).resolve().parents[2] / "book" / "reference.md"
 NAMED = re.compile(
-    r"^\.\. (?:auto|py:)(?:class|function|exception|data|module):+ implicit_bias\.(\w+)$", re.M
+    r"^\.\. (?:auto|py:)(?:class|function|exception|data|module):+ implicit_bias\.(\w+)(?:\(\))?$",
+    re.M,
 )
 
 

@@ -78,6 +78,19 @@ def mend_body(body: str) -> str:
     return FOLDED_PROOF.sub(r'\1<p class="admonition-title">\2</p>\n<p>', body)
 
 
+def name_toggles(context: dict[str, Any]) -> None:
+    """Give the buttons that unfold a chapter of several pages in the side bar a name to be read."""
+    unnamed = context.get("generate_toctree_html")
+    if unnamed is None:
+        return
+
+    def named(*args: Any, **options: Any) -> str:
+        label = '<summary aria-label="Show or hide the pages of this chapter">'
+        return str(unnamed(*args, **options)).replace("<summary>", label)
+
+    context["generate_toctree_html"] = named
+
+
 def finish_page(
     app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: Any
 ) -> None:
@@ -85,6 +98,7 @@ def finish_page(
     body = mend_body(context.get("body", ""))
     badge = context["pathto"]("_static/colab-badge.svg", True)
     context["body"] = body = body.replace(COLAB_BADGE, badge)
+    name_toggles(context)
 
     unwanted = ["thebe"] if 'class="math' in body else ["thebe", "mathjax"]
     for kind in FILES:

@@ -57,7 +57,8 @@ class Spline:
     residual : float
         Largest relative violation of the conditions that make it the minimiser, seen on the
         function as it is evaluated: jumps of its value and k derivatives at the knots, and with
-        smoothing :math:`s\,q(t) \ne \sum_i (y_i - h(x_i))\,[x_i - t]_+^k/k!` at some t.
+        smoothing what :math:`s\,q(t)` differs by from the sum of the misfits
+        :math:`y_i - h(x_i)`, each times :math:`[x_i - t]_+^k/k!`.
     degree : int
         k.
     smoothing : float
