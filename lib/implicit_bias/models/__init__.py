@@ -1,5 +1,6 @@
 """Maps from parameters to functions."""
 
+from implicit_bias.models.curvature_init import CurvatureInit
 from implicit_bias.models.factorisations import (
     balanced_parameters,
     implied_penalty,
@@ -7,7 +8,6 @@ from implicit_bias.models.factorisations import (
 )
 from implicit_bias.models.initialisations import (
     BinaryUniformInit,
-    CurvatureInit,
     GaussianInit,
     Initialisation,
     UniformInit,

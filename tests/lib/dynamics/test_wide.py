@@ -14,12 +14,8 @@ from implicit_bias.dynamics.wide import (
     polynomial_complement,
 )
 from implicit_bias.knots import TooFewBreakpoints
-from implicit_bias.models.initialisations import (
-    BinaryUniformInit,
-    CurvatureInit,
-    GaussianInit,
-    UniformInit,
-)
+from implicit_bias.models.curvature_init import CurvatureInit
+from implicit_bias.models.initialisations import BinaryUniformInit, GaussianInit, UniformInit
 from implicit_bias.models.shallow import ShallowNetwork
 from scipy.interpolate import CubicSpline, RBFInterpolator
 from scipy.linalg import expm, null_space

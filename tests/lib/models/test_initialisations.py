@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 import torch
 from implicit_bias.measures import as_measure
-from implicit_bias.models.initialisations import (
-    BinaryUniformInit,
-    CurvatureInit,
-    GaussianInit,
-    UniformInit,
-)
+from implicit_bias.models.curvature_init import CurvatureInit
+from implicit_bias.models.initialisations import BinaryUniformInit, GaussianInit, UniformInit
 from implicit_bias.models.shallow import ShallowNetwork
 from scipy import integrate, stats
 
