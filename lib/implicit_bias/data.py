@@ -29,7 +29,7 @@ _DIGITS = tuple("0123456789")
 def load_digits() -> ImageData:
     """Returns the 1,797 handwritten digits that come with scikit-learn, 8 x 8, grey.
 
-    An easy set: most small networks make one or two errors in a hundred on it.
+    Pixels are multiples of 1/16. The set is small and easy: quick checks, not hard questions.
 
     Examples
     --------

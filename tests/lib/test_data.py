@@ -36,6 +36,12 @@ from implicit_bias.data import (
 BLANK = np.zeros((4, 1, 2, 3))
 AB = ("a", "b")
 
+gpu = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
+]
+DEVICES = ["cpu", pytest.param("cuda", marks=gpu)]
+
 
 def numbered(n, classes=3):
     """n images that can be told apart: image i is grey i / n."""
@@ -93,6 +99,7 @@ BAD = [
     ((BLANK.astype(int), [0] * 4, AB), TypeError, "int64.*white.*uint8"),
     ((BLANK + 0j, [0] * 4, AB), TypeError, "complex128.*floats in"),
     ((holes(255.0), [0] * 4, AB), ValueError, "from 0 to 255.*Divide"),
+    ((holes(1.001), [0] * 4, AB), ValueError, "from 0 to 1.001.*Divide"),
     ((holes(-0.1), [0] * 4, AB), ValueError, "from -0.1 to 0.*Divide"),
     ((holes(math.nan), [0] * 4, AB), ValueError, "nan.*remove or impute"),
     ((holes(math.inf), [0] * 4, AB), ValueError, "inf.*Divide"),
@@ -121,12 +128,19 @@ def test_refuses_and_says_what_to_do(arguments, error, message):
         ImageData(*arguments)
 
 
-def test_moves_to_a_device_and_back():
-    data = numbered(5)
-    moved = data.to("cpu")
-    assert moved.images.device.type == "cpu"
-    assert torch.equal(moved.images, data.images)
-    assert torch.equal(moved.labels, data.labels)
+@pytest.mark.parametrize("device", DEVICES)
+def test_draws_the_same_wherever_it_lives(device):
+    data = numbered(20)
+    moved = data.to(device)
+    assert moved.images.device.type == moved.labels.device.type == device
+    for here, there in [
+        (data, moved),
+        (data.split([5])[0], moved.split([5])[0]),
+        (data.with_random_labels(0.5), moved.with_random_labels(0.5)),
+    ]:
+        assert there.images.device == there.labels.device == moved.images.device
+        assert torch.equal(there.images.cpu(), here.images)
+        assert torch.equal(there.labels.cpu(), here.labels)
 
 
 # --- parts
