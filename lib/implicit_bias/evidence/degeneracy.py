@@ -187,8 +187,8 @@ def follow_valley(
     r"""Returns a path along which the outputs at the inputs stay as they are.
 
     A step along the direction, and Gauss-Newton's shortest way back to the outputs; the direction
-    is carried on by projection on the null space of the Jacobian. A step that cannot get back is
-    halved.
+    is carried on by projection on the null space of the Jacobian. A step that cannot get back, or
+    only by more than a tenth of its length, is halved.
 
     Parameters
     ----------
@@ -254,8 +254,8 @@ def follow_valley(
     while done < length * (1 - 1e-12):
         h = min(h, length - done)
         found = _back(outputs, theta + h * v, goal, rank, allowed)
-        # A way back longer than half the step has undone it, or jumped elsewhere.
-        if found is None or float((found[0] - theta - h * v).norm()) > 0.5 * h:
+        # A long way back has undone the step, cut a bend, or jumped to another valley.
+        if found is None or float((found[0] - theta - h * v).norm()) > 0.1 * h:
             h /= 2
             if h < 1e-6 * min(step, length):
                 stopped = "obstructed"

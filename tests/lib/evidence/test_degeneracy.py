@@ -136,6 +136,17 @@ def test_rescaling_of_a_relu_is_followed_to_its_orbit():
     assert float(path.x[0]) > 3
 
 
+def test_narrow_bends_are_not_cut():
+    """Once around a circle that is smaller than the longest step."""
+    circle = lambda w, x: w.square().sum() * x  # noqa: E731
+    path = follow_valley(circle, [0.01, 0.0], [0.0, 1.0], [1e4], length=0.02 * math.pi)
+    assert path.stopped == "reached"
+    np.testing.assert_allclose(path.points.norm(dim=1), 0.01, rtol=1e-10)
+    turned = np.unwrap(torch.atan2(path.points[:, 1], path.points[:, 0]).numpy())[-1]
+    # A chord for an arc: tan a = a (1 + a^2/3), where a is below 0.2 a step.
+    assert turned == pytest.approx(2 * math.pi, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
