@@ -3,6 +3,9 @@
 from implicit_bias.dynamics.descent import gradient_descent, stochastic_gradient_descent
 from implicit_bias.dynamics.exact import exact_descent, gradient_flow, perturbed_descent
 from implicit_bias.dynamics.flow import margin_flow
+from implicit_bias.dynamics.least_squares import (
+    reach_zero,
+)
 from implicit_bias.dynamics.mirror import mirror_descent, square_descent
 from implicit_bias.dynamics.mirror_flow import mirror_flow, square_flow
 from implicit_bias.dynamics.network import NetworkPath, network_flow
@@ -11,6 +14,13 @@ from implicit_bias.dynamics.steepest import steepest_descent, steepest_flow
 from implicit_bias.dynamics.streaming import one_pass_sgd
 from implicit_bias.dynamics.stuck import Stuck
 from implicit_bias.dynamics.training import TrainingPath, train
+from implicit_bias.dynamics.two_layer import (
+    two_layer_descent,
+    two_layer_flow,
+    two_layer_gradient,
+    two_layer_hessian,
+    two_layer_loss,
+)
 from implicit_bias.dynamics.wide import LinearisedNetwork, linearised_training
 
 __all__ = [
@@ -30,10 +40,16 @@ __all__ = [
     "normalised_descent",
     "one_pass_sgd",
     "perturbed_descent",
+    "reach_zero",
     "square_descent",
     "square_flow",
     "steepest_descent",
     "steepest_flow",
     "stochastic_gradient_descent",
     "train",
+    "two_layer_descent",
+    "two_layer_flow",
+    "two_layer_gradient",
+    "two_layer_hessian",
+    "two_layer_loss",
 ]

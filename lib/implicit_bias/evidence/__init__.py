@@ -1,8 +1,20 @@
 """How far apart are what descent does and what theory says: distances, rates, the ledger."""
 
 from implicit_bias.evidence.claims import Claim, ClaimFailed, ControlPassed, Ledger, ledger
+from implicit_bias.evidence.degeneracy import (
+    Degeneracy,
+    degeneracy,
+    follow_valley,
+    function_change,
+)
 from implicit_bias.evidence.filters import expected_risk, flow_filter, ridge_filter
 from implicit_bias.evidence.gaps import angle, outside_span, relative_error
+from implicit_bias.evidence.landscape import (
+    Rank,
+    Spectrum,
+    hessian_spectrum,
+    jacobian_rank,
+)
 from implicit_bias.evidence.precomputed import FullTraining, full_training
 from implicit_bias.evidence.rates import Slope, loglog_slope
 from implicit_bias.evidence.slow import SlowLaw, slow_law
@@ -12,14 +24,22 @@ __all__ = [
     "Claim",
     "ClaimFailed",
     "ControlPassed",
+    "Degeneracy",
     "FullTraining",
     "Ledger",
+    "Rank",
     "Slope",
     "SlowLaw",
+    "Spectrum",
     "angle",
+    "degeneracy",
     "expected_risk",
     "flow_filter",
+    "follow_valley",
     "full_training",
+    "function_change",
+    "hessian_spectrum",
+    "jacobian_rank",
     "ledger",
     "loglog_slope",
     "outside_span",

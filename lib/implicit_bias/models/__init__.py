@@ -1,6 +1,18 @@
 """Maps from parameters to functions."""
 
+from implicit_bias.models.activations import (
+    PolynomialActivation,
+    activation_named,
+    fit_polynomial,
+)
 from implicit_bias.models.curvature_init import CurvatureInit
+from implicit_bias.models.deep_conv import (
+    ConvNetwork,
+    Layer,
+)
+from implicit_bias.models.dense import (
+    DenseNetwork,
+)
 from implicit_bias.models.factorisations import (
     balanced_parameters,
     implied_penalty,
@@ -19,15 +31,21 @@ from implicit_bias.models.shallow import ShallowNetwork
 
 __all__ = [
     "BinaryUniformInit",
+    "ConvNetwork",
     "CurvatureInit",
+    "DenseNetwork",
     "GaussianInit",
     "Initialisation",
+    "Layer",
     "LinearNetwork",
     "Parameterisation",
+    "PolynomialActivation",
     "ShallowNetwork",
     "UniformInit",
+    "activation_named",
     "balanced_parameters",
     "chebyshev_nodes",
+    "fit_polynomial",
     "implied_penalty",
     "polynomial_features",
     "unitary_dft",

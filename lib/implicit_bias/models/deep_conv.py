@@ -30,6 +30,12 @@ class Layer(nn.Module):
     ----------
     linear : Conv2d or Linear
     norm : BatchNorm2d or None
+
+    Examples
+    --------
+    >>> layer = ConvNetwork((1, 8, 8), 10, widths=(4,)).layers[0]
+    >>> layer.linear.weight.shape, layer.norm
+    (torch.Size([4, 1, 3, 3]), None)
     """
 
     def __init__(self, linear: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None = None):
