@@ -199,6 +199,9 @@ def train_ensemble(
     batch changes. Where several networks would do the same sums in another order, theirs differ
     from those of a network alone by rounding, which training enlarges. Repeated calls give the
     same numbers on the same machine; on a GPU deterministic kernels are asked for, without TF32.
+    What is saved is the overhead of calls: on one core, 24 networks of 8 and 16 filters on 16 x 16
+    images take a quarter of a loop's time with batches of 16, and less than half with 32; with 24
+    and 34 filters 0.5 to 0.8 of it, and with all images at once nothing is saved.
 
     Examples
     --------
@@ -225,6 +228,7 @@ def train_ensemble(
         raise ValueError(f"decay = {decay} must not be negative; 0 is none.")
     if loss is None:
         _check_classes(stack, x, targets)
+        targets = targets.to(torch.int64)
     run = _Run(stack, x, targets, rates, momentum, decay, loss, target)
     with _deterministic():
         run.record(0)
@@ -315,7 +319,13 @@ class _Run:
         """Measures the losses, and lets networks go that have ended."""
         outputs = self.stack.evaluate(self.x).double()
         with torch.no_grad():
-            losses = torch.func.vmap(self.mean_loss)(outputs, self.labels).tolist()
+            measured = torch.func.vmap(self.mean_loss)(outputs, self.labels)
+        if measured.ndim != 1:
+            raise ValueError(
+                f"loss gives shape {tuple(measured.shape[1:])} for one network, and their sum "
+                f"would be taken for a mean. Return one number, the mean over the examples."
+            )
+        losses = measured.tolist()
         wrong = torch.full((len(losses),), math.nan)
         if self.classifies:
             wrong = (outputs.argmax(-1) != self.labels).double().mean(1)

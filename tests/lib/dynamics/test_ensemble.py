@@ -168,18 +168,20 @@ def test_what_does_not_learn_stays():
 # --- records and ends
 
 
-def test_a_network_ends_at_its_target_and_the_others_go_on():
+@pytest.mark.parametrize("seed", [0, [3, 4, 5, 6]])
+def test_a_network_ends_at_its_target_and_the_others_go_on(seed):
     models, (x, labels) = networks(), data()
-    setting = {"learning_rate": [0.3, 0.1, 0.2, 1e-6], "epochs": 60, "momentum": 0.9}
+    setting = {"learning_rate": [0.5, 0.02, 0.1, 1e-6], "epochs": 50, "momentum": 0.8}
+    setting |= {"seed": seed, "batch": 11}
     free = train_ensemble(models, x, labels[0], **setting)
-    path = train_ensemble(models, x, labels[0], target=0.5, **setting)
+    path = train_ensemble(models, x, labels[0], target=0.8, **setting)
     assert path.stopped[3] == "budget"
     assert path.stopped[:3] == ("reached",) * 3
     ends = []
     for j in range(3):
-        end = int((free.losses[:, j] <= 0.5).nonzero()[0])
+        end = int((free.losses[:, j] <= 0.8).nonzero()[0])
         ends.append(end)
-        # 60 steps of momentum, in stacks of other sizes.
+        # 100 steps with momentum, in stacks of other sizes.
         torch.testing.assert_close(
             path.losses[: end + 1, j], free.losses[: end + 1, j], rtol=1e-9, atol=0
         )
@@ -252,7 +254,10 @@ def test_numpy_and_double_inputs_are_taken_in_the_networks_precision():
     setting = {"learning_rate": 0.05, "epochs": 2}
     a = train_ensemble(models, x.numpy(), labels.numpy(), **setting)
     b = train_ensemble(models, x.float(), labels, **setting)
-    assert torch.equal(a.losses, b.losses)
+    c = train_ensemble(models, x.tolist(), labels.numpy().astype(np.uint8), **setting)
+    d = train_ensemble(models, x.float(), labels.to(torch.int32), **setting)
+    for other in (b, c, d):
+        assert torch.equal(a.losses, other.losses)
 
 
 # --- refusals
@@ -318,6 +323,11 @@ def averaging():
         ({"momentum": 1.0}, ValueError, r"momentum = 1\.0.*\[0, 1\)"),
         ({"momentum": -0.1}, ValueError, "momentum = -0.1"),
         ({"decay": -1.0}, ValueError, "decay = -1.0"),
+        (
+            {"loss": lambda outputs, labels: outputs[:, 0] ** 2},
+            ValueError,
+            r"shape \(22,\) for one network.*the mean over",
+        ),
         ({"seed": [1, 2]}, ValueError, "seed has 2 values for 4 networks"),
         ({"seed": -1}, ValueError, "seed = -1"),
         ({"seed": [1, 2, 3, 0.5]}, TypeError, "entry of seed = 0.5"),
