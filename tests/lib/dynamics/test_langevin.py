@@ -41,7 +41,7 @@ def test_on_a_quadratic_the_law_is_normal_and_eulers_bias_is_known(step):
 def test_errors_are_honest():
     """Over seeds the shares scatter as the errors say, for many chains and for one."""
     # One chain must run long compared with its correlation, as batch means suppose.
-    for chains, steps in ((50, 100), (1, 2000)):
+    for chains, steps in ((50, 60), (1, 1200)):
         runs = [
             langevin(bowl([1.0]), [0.0], 0.5, 0.2, steps, chains, seed, region=above)
             for seed in range(16)
@@ -69,18 +69,6 @@ def test_time_in_each_well_is_its_gibbs_share(wells):
     assert run.temperature == pytest.approx(0.6, rel=0.03)
     torch.testing.assert_close(run.history.mean(0), run.shares, rtol=0, atol=1e-12)
     assert abs(float(run.shares.sum()) - 1) < 1e-12
-
-
-def test_eulers_shares_approach_the_gibbs_shares_with_the_step():
-    wells = TwoWells(8.0, 1.0, height=0.5)
-    expected = float(gibbs_shares(wells, 0.3).shares[1])
-    gaps = []
-    for step in (0.15, 0.03):
-        run = langevin(wells, wells.minima[1], 0.3, step, int(200 / step), 300)
-        gaps.append(abs(float(run.shares[1]) - expected))
-        noise = float(run.errors[1])
-    assert gaps[0] > 5 * noise
-    assert gaps[1] < gaps[0] / 3 + 3 * noise
 
 
 def test_noise_that_is_stronger_in_one_well_has_the_law_that_was_derived():
