@@ -202,6 +202,7 @@ class ImageData:
         uniformly from *all* classes: with C classes about one in C of them comes out as it was.
         Were the old class left out, labels would still tell something of the image: what it is
         not. With the same seed, the labels drawn for a smaller fraction are kept for a larger.
+        The choice has nothing to do with the order in which ``split`` cuts, whatever the seeds.
 
         Parameters
         ----------
@@ -223,7 +224,9 @@ class ImageData:
             raise ValueError(
                 f"fraction = {fraction!r} is a share of the labels and must lie between 0 and 1."
             )
-        rng = np.random.default_rng(as_count(seed, "seed", least=0))
+        # A stream of its own: that of ``split`` with the same seed would put every drawn label into
+        # its first part, and none into the test set behind it.
+        rng = np.random.default_rng([as_count(seed, "seed", least=0), 5])
         chosen = rng.permutation(self.n)[: int(fraction * self.n + 0.5)]
         drawn = rng.integers(len(self.classes), size=self.n)
         labels = self.labels.cpu().numpy().copy()

@@ -264,6 +264,17 @@ def test_a_larger_share_keeps_the_labels_of_a_smaller():
     assert torch.equal(redrawn(500, 0.2, 7), small)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_every_part_gets_its_share_of_the_drawn_labels(seed):
+    """Drawn and cut with one seed: were the two choices one, a part would get all of them."""
+    data = ImageData(np.zeros((2000, 1, 1, 1)), np.zeros(2000, int), [str(c) for c in range(1000)])
+    for part in data.with_random_labels(0.2, seed).split([0.2, 0.3, 0.5], seed):
+        # Hypergeometric: at most binomial(n, 0.2); five standard deviations, and one in a thousand
+        # that comes out as it was.
+        slack = 5 * math.sqrt(part.n * 0.2 * 0.8) + 0.01 * part.n
+        assert abs(int((part.labels != 0).sum()) - 0.2 * part.n) < slack
+
+
 def test_images_and_the_data_themselves_stay():
     data = numbered(30)
     before = data.labels.clone()

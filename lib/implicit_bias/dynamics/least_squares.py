@@ -12,6 +12,7 @@ Gradient descent would take millions of steps to the same 24 digits, and end els
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from implicit_bias.records import Path
 __all__ = ["reach_zero"]
 
 _EPS = 2.0**-52
+_LEAST = 1e-300  # damping: from zero it could not grow
 
 
 def reach_zero(
@@ -57,14 +59,14 @@ def reach_zero(
         "converged" (target reached); "rounding" (the residuals are rounding of the outputs, and
         the target is smaller); "stationary" (nothing in the range of the Jacobian is left of the
         residuals, for singular values above 1e-10 of the largest, or the gradient vanishes: a
-        minimum or a saddle with a positive loss); "stalled" (a gradient, but no
-        step however short that helps: a kink); "budget".
+        minimum, a saddle or a plateau with a positive loss); "stalled" (a gradient, but no step
+        however short that helps: a kink); "budget".
 
     Raises
     ------
     TypeError, ValueError
-        If shapes disagree, an argument is out of range, or the model is not finite or not
-        differentiable where the path comes.
+        If shapes disagree, an argument is out of range, the first loss overflows, or the model is
+        not finite or not differentiable where the path comes.
 
     Notes
     -----
@@ -97,10 +99,15 @@ def reach_zero(
     r, J = jacobian(residuals, theta)
     scale = float(targets.abs().max())
     loss = _loss(r)
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"The residuals reach {float(r.abs().max()):.3g} at these parameters, and the sum of "
+            f"their squares overflows. Scale the targets and the outputs down, or begin nearer."
+        )
     times, points, losses = [0], [theta], [loss]
     U, s, Vt = torch.linalg.svd(J, full_matrices=False)
     highest = float(s[0])
-    mu, growth = 1e-3 * highest**2, 2.0
+    mu, growth, last = max(1e-3 * highest**2, _LEAST), 2.0, 0.0
     stopped = "converged" if loss <= target else "budget"
     done = 0
     while stopped == "budget" and done < budget:
@@ -112,12 +119,16 @@ def reach_zero(
         # Outputs as large as this carry rounding errors as large as that.
         size = max(scale, float((r + targets.reshape(-1)).abs().max()))
         noise = float(r.abs().max()) <= 64 * _EPS * size
-        # Where J itself vanishes the share says nothing, but the gradient does.
+        # Where J itself vanishes the share says nothing, but the gradient does: small beside what
+        # it was, and for steps as long as the parameters or the last one. The first alone would
+        # stop every descent from a height, where J was huge; the second one from a plateau.
         slope = float((s * along).norm()) / float(r.norm())
-        if share <= 1e-8 or slope <= 1e-10 * highest:
+        reach = float(theta.norm()) + last
+        vanished = slope <= 1e-10 * highest and slope * reach <= 1e-10 * float(r.norm())
+        if share <= 1e-8 or vanished:
             stopped = "rounding" if noise else "stationary"
             break
-        accepted = False
+        accepted = exhausted = False
         while done < budget:
             done += 1
             damped = s / (s.square() + mu)
@@ -125,27 +136,36 @@ def reach_zero(
             trial = theta + delta
             value = residuals(trial).detach()
             new = _loss(value)
-            # The model's decrease, term by term: a difference of losses would cancel.
+            # The model's decrease, term by term, 1 - keep^2 = s damped (1 + keep): differences of
+            # losses, or of these, would cancel.
             keep = mu / (s.square() + mu)
-            predicted = 0.5 * float((along.square() * (1 - keep.square())).sum())
+            predicted = 0.5 * float((along.square() * s * damped * (1 + keep)).sum())
             # Where the new loss overflows this is -inf or NaN, and the step is refused.
             ratio = (loss - new) / predicted if predicted > 0 else -1.0
             if ratio > 1e-4:
                 accepted = True
-                mu = max(mu * max(0.1, 1 - (2 * ratio - 1) ** 3), (1e-14 * top) ** 2)
+                shrink = max(0.1, 1 - (2 * min(ratio, 1.0) - 1) ** 3)
+                mu = max(mu * shrink, (1e-14 * top) ** 2, _LEAST)
                 growth = 2.0
                 break
             mu, growth = mu * growth, growth * 2
-            if float(delta.norm()) <= _EPS * float(theta.norm()) or mu > 1e30 * top**2:
+            # From zero every step counts, until mu has overflowed: some fifty doublings.
+            if float(delta.norm()) <= _EPS * float(theta.norm()):
+                exhausted = True
                 break
         if not accepted:
-            if done >= budget and mu <= 1e30 * top**2:
+            if not exhausted:
                 break
             # Losses cannot show a smaller gradient than this: their digits have run out.
-            flat_here = share <= 1e-5 or slope <= 1e-6 * highest
+            farthest = max(float(point.norm()) for point in points)
+            flat_here = (
+                share <= 1e-5
+                or slope <= 1e-6 * highest
+                or slope * farthest <= _EPS * float(r.norm())
+            )
             stopped = "rounding" if noise else "stationary" if flat_here else "stalled"
             break
-        theta = trial.detach()
+        theta, last = trial.detach(), float(delta.norm())
         r, J = jacobian(residuals, theta)
         U, s, Vt = torch.linalg.svd(J, full_matrices=False)
         highest = max(highest, float(s[0]))

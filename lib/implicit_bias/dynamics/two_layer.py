@@ -13,6 +13,7 @@ Without decay every step adds to the rows of :math:`W_1` combinations of the row
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ __all__ = [
 ]
 
 
-def _read(X: Any, Y: Any, W1: Any, W2: Any, decay: Any) -> tuple[Tensor, ...]:
+def _read(
+    X: Any, Y: Any, W1: Any, W2: Any, decay: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     a, b = as_real(X, "X"), as_real(Y, "Y")
     b = b[:, None] if b.ndim == 1 else b
     u, v = as_real(W1, "W1"), as_real(W2, "W2")
@@ -48,9 +51,12 @@ def _read(X: Any, Y: Any, W1: Any, W2: Any, decay: Any) -> tuple[Tensor, ...]:
         )
     if len({t.device for t in (a, b, u, v)}) > 1:
         raise ValueError("X, Y, W1 and W2 are on different devices. Move them with .to(...).")
-    if not float(as_real(decay, "decay")) >= 0:
-        raise ValueError(f"decay = {decay} is negative, and the weights would explode.")
-    return a, b, u, v
+    gamma = as_real(decay, "decay")
+    if gamma.numel() != 1 or not float(gamma) >= 0:
+        raise ValueError(
+            f"decay = {decay} is not one number >= 0; with a negative one weights would explode."
+        )
+    return a, b, u, v, float(gamma)
 
 
 def two_layer_loss(X: Any, Y: Any, W1: Any, W2: Any, decay: float = 0.0) -> float:
@@ -74,13 +80,25 @@ def two_layer_loss(X: Any, Y: Any, W1: Any, W2: Any, decay: float = 0.0) -> floa
     >>> two_layer_loss([[1.0]], [3.0], [[1.0]], [[1.0]], decay=1.0)
     3.0
     """
-    a, b, u, v = _read(X, Y, W1, W2, decay)
+    a, b, u, v, decay = _read(X, Y, W1, W2, decay)
     return _loss(a, b, u, v, decay)
 
 
 def _loss(X: Tensor, Y: Tensor, W1: Tensor, W2: Tensor, decay: float) -> float:
     weights = W1.square().sum() + W2.square().sum()
     return 0.5 * float((X @ W1.T @ W2.T - Y).square().sum() + decay * weights)
+
+
+def _first(X: Tensor, Y: Tensor, W1: Tensor, W2: Tensor, decay: float) -> float:
+    """The loss, if neither it nor its gradient overflows."""
+    loss = _loss(X, Y, W1, W2, decay)
+    grads = _gradient(X, Y, W1, W2, decay)
+    if not math.isfinite(loss) or not all(bool(torch.isfinite(g).all()) for g in grads):
+        raise ValueError(
+            f"The loss is {loss:g} where this begins, and it or its gradient overflows. Scale the "
+            f"data or the weights down."
+        )
+    return loss
 
 
 def _gradient(X: Tensor, Y: Tensor, W1: Tensor, W2: Tensor, decay: float) -> tuple[Tensor, Tensor]:
@@ -116,7 +134,7 @@ def two_layer_gradient(
     >>> two_layer_gradient([[1.0]], [3.0], [[1.0]], [[2.0]])
     (tensor([[-2.]], dtype=torch.float64), tensor([[-1.]], dtype=torch.float64))
     """
-    a, b, u, v = _read(X, Y, W1, W2, decay)
+    a, b, u, v, decay = _read(X, Y, W1, W2, decay)
     return _gradient(a, b, u, v, decay)
 
 
@@ -150,7 +168,7 @@ def two_layer_hessian(X: Any, Y: Any, W1: Any, W2: Any, decay: float = 0.0) -> T
     tensor([[4., 1.],
             [1., 1.]], dtype=torch.float64)
     """
-    a, b, u, v = _read(X, Y, W1, W2, decay)
+    a, b, u, v, decay = _read(X, Y, W1, W2, decay)
     h, d = u.shape
     k = v.shape[0]
     S, hidden = a.T @ a, a @ u.T
@@ -196,8 +214,9 @@ def two_layer_descent(
     batch : int, optional
         Examples a step, drawn without replacement; default all of them.
     tol : float
-        Full descent has "converged" when the gradient is at most ``tol`` times its first size;
-        0 spends the whole budget, as batches always do.
+        Full descent has "converged" when the gradient is at most ``tol`` times its largest size
+        so far (small weights begin near a saddle, where it is small); 0 spends the whole budget,
+        as batches of fewer than all examples always do.
     seed : int
         Of the batches.
     every : int, optional
@@ -212,9 +231,9 @@ def two_layer_descent(
     Raises
     ------
     StepTooLarge
-        If the loss rises far above where it began, or overflows.
+        If the loss rises far above where it began, or overflows on the way.
     TypeError, ValueError
-        If shapes disagree or an argument is out of range.
+        If shapes disagree, an argument is out of range, or the first loss overflows.
 
     Notes
     -----
@@ -226,7 +245,7 @@ def two_layer_descent(
     >>> path.stopped, round(float(path.points[-1, 0] * path.points[-1, 2]), 9)
     ('converged', 1.0)
     """
-    a, b, u, v = _read(X, Y, W1, W2, decay)
+    a, b, u, v, decay = _read(X, Y, W1, W2, decay)
     budget, n = as_count(steps, "steps"), a.shape[0]
     if not 0 < step < math.inf:
         raise ValueError(f"step = {step} is not a positive number. Pass one.")
@@ -239,18 +258,18 @@ def two_layer_descent(
     else:
         keep = {*range(0, budget + 1, as_count(every, "every")), budget}
     rng = np.random.default_rng(as_count(seed, "seed", least=0))
-    first = _loss(a, b, u, v, decay)
+    first = _first(a, b, u, v, decay)
     times, points, losses = [0], [torch.cat([u.reshape(-1), v.reshape(-1)])], [first]
     ceiling = 1e3 * first + 1e-20 * float(b.square().sum())
-    stopped, initial = "budget", math.inf
+    stopped, largest = "budget", 0.0
     whole = batch is None or batch == n
     share = 1.0 if whole else float(batch or n) / n
     for t in range(1, budget + 1):
         if whole:
             g, k = _gradient(a, b, u, v, decay)
             size = math.hypot(float(g.norm()), float(k.norm()))
-            initial = size if t == 1 else initial
-            if tol > 0 and size <= tol * initial:
+            largest = max(largest, size)
+            if tol > 0 and size <= tol * largest:
                 stopped = "converged"
                 _keep(t - 1, times, points, losses, a, b, u, v, decay)
                 break
@@ -315,13 +334,16 @@ def two_layer_flow(
     Raises
     ------
     ArithmeticError
-        If the integrator gives up.
+        If the integrator gives up, or ends where the flow cannot: see Notes.
     TypeError, ValueError
-        If shapes disagree or an argument is out of range.
+        If shapes disagree, an argument is out of range, or the first loss overflows.
 
     Notes
     -----
-    Source: P18 (13). SciPy's LSODA, which turns implicit where the flow is stiff.
+    Source: P18 (13). SciPy's LSODA, which turns implicit where the flow is stiff. The loss falls
+    along the flow, and :math:`e^{2\gamma t}(W_1 W_1^\top - W_2^\top W_2)` stays as it is; what
+    breaks either law by 1e-4 of the largest weights or of the first loss, or 100 ``rtol`` of it if
+    that is more, is refused.
 
     Examples
     --------
@@ -329,7 +351,7 @@ def two_layer_flow(
     >>> round(float(path.x.prod()), 9)
     1.0
     """
-    a, b, u, v = _read(X, Y, W1, W2, decay)
+    a, b, u, v, decay = _read(X, Y, W1, W2, decay)
     at = as_real(times, "times").reshape(-1)
     if not at.numel() or not bool((at >= 0).all()) or not bool((at[1:] > at[:-1]).all()):
         raise ValueError(
@@ -343,19 +365,33 @@ def two_layer_flow(
     A, B = a.cpu(), b.cpu()
     shapes, cut = (u.shape, v.shape), u.numel()
 
+    left = 20_000 + 1000 * (cut + v.numel())  # a Jacobian by differences takes p evaluations
+
     def right(_: float, theta: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ArithmeticError(
+                "The integrator came to no end: the flow is too stiff for it. Scale the data and "
+                "the weights towards 1, or ask for a larger rtol."
+            )
         w = torch.from_numpy(theta)
         grads = _gradient(A, B, w[:cut].reshape(shapes[0]), w[cut:].reshape(shapes[1]), decay)
         return -torch.cat([g.reshape(-1) for g in grads]).numpy()
 
+    first = _first(a, b, u, v, decay)
     start = torch.cat([u.reshape(-1), v.reshape(-1)]).cpu().numpy()
     goal = at.cpu().numpy()
     if goal[-1] == 0:
         found = start[None]
     else:
-        scale = rtol * max(np.abs(start).max(), 1e-3)
-        options = {"method": "LSODA", "t_eval": goal, "rtol": rtol, "atol": scale}
-        run = solve_ivp(right, (0.0, goal[-1]), start, **options)
+        # Relative to where it begins: near the saddle at zero a small error is a late escape.
+        scale = max(rtol * np.abs(start).max(), np.finfo(float).tiny)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what LSODA warns of, it also reports
+            run = solve_ivp(
+                right, (0.0, goal[-1]), start, "LSODA", t_eval=goal, rtol=rtol, atol=scale
+            )
         if not run.success:
             raise ArithmeticError(
                 f"The integrator stopped at time {run.t[-1] if run.t.size else 0:g} of "
@@ -368,4 +404,21 @@ def two_layer_flow(
     losses = [
         _loss(a, b, w[:cut].reshape(shapes[0]), w[cut:].reshape(shapes[1]), decay) for w in points
     ]
+    slack, largest = max(1e-4, 100 * rtol), float(u.square().sum() + v.square().sum())
+    kept = u @ u.T - v.T @ v
+    for t, w, before, loss in zip(at.tolist(), points, [first, *losses], losses, strict=False):
+        W1, W2 = w[:cut].reshape(shapes[0]), w[cut:].reshape(shapes[1])
+        drift = float((W1 @ W1.T - W2.T @ W2 - math.exp(-2 * decay * t) * kept).norm())
+        largest = max(largest, float(w.square().sum()))  # weights may grow, and their rounding
+        if not drift <= slack * largest:
+            raise _off(f"W1 W1^T - W2^T W2 is off by {drift:g}", t)
+        if not loss <= before + slack * first:
+            raise _off(f"the loss rose from {before:g} to {loss:g}", t)
     return Path(at.to(a), points, torch.tensor(losses, dtype=a.dtype, device=a.device), "reached")
+
+
+def _off(what: str, t: float) -> ArithmeticError:
+    return ArithmeticError(
+        f"The integrator lost the flow before time {t:g}: {what}, as no gradient flow can. Ask for "
+        f"a smaller rtol, or scale the data towards 1."
+    )

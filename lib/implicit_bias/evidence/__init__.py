@@ -17,8 +17,21 @@ from implicit_bias.evidence.landscape import (
 )
 from implicit_bias.evidence.precomputed import FullTraining, full_training
 from implicit_bias.evidence.rates import Slope, loglog_slope
+from implicit_bias.evidence.remainder import (
+    quadratic_remainder,
+)
 from implicit_bias.evidence.slow import SlowLaw, slow_law
 from implicit_bias.evidence.stamp import stamp
+from implicit_bias.evidence.stored import (
+    PerturbationSeries,
+    PolynomialSeries,
+    perturbation_series,
+    polynomial_series,
+)
+from implicit_bias.evidence.temperature import (
+    Temperature,
+    best_temperature,
+)
 
 __all__ = [
     "Claim",
@@ -27,11 +40,15 @@ __all__ = [
     "Degeneracy",
     "FullTraining",
     "Ledger",
+    "PerturbationSeries",
+    "PolynomialSeries",
     "Rank",
     "Slope",
     "SlowLaw",
     "Spectrum",
+    "Temperature",
     "angle",
+    "best_temperature",
     "degeneracy",
     "expected_risk",
     "flow_filter",
@@ -43,6 +60,9 @@ __all__ = [
     "ledger",
     "loglog_slope",
     "outside_span",
+    "perturbation_series",
+    "polynomial_series",
+    "quadratic_remainder",
     "relative_error",
     "ridge_filter",
     "slow_law",

@@ -81,6 +81,8 @@ def degeneracy(
 
     Raises
     ------
+    ArithmeticError
+        If the two ranks contradict each other: something was called zero in one that is not.
     TypeError, ValueError
         If there are too few fresh inputs, or the model is not finite.
 
@@ -115,8 +117,16 @@ def degeneracy(
     # What is left of the flat directions after the trivial ones are taken out.
     rest = N - trivial @ (trivial.T @ N)
     count = N.shape[1] - trivial.shape[1]
-    basis = torch.linalg.svd(rest, full_matrices=False).U[:, :count]
+    U, cosines, _ = torch.linalg.svd(rest, full_matrices=False)
     gap = min(here.gap, everywhere.gap)
+    # The trivial directions are flat ones: then this many cosines are 1, and the others 0.
+    if count < 0 or int((cosines > 0.5).sum()) != count:
+        raise ArithmeticError(
+            f"{trivial.shape[1]} directions move no output, and {N.shape[1]} move none at the "
+            f"training inputs, but the former are not among the latter: one of the two ranks is "
+            f"wrong (gap {gap:.3g}). Give fresh inputs of the size of the training inputs, or rtol."
+        )
+    basis = U[:, :count]
     return Degeneracy(N.shape[1], trivial.shape[1], count, trivial, basis, gap)
 
 
@@ -145,7 +155,8 @@ def function_change(
     Raises
     ------
     TypeError, ValueError
-        If the direction is zero or of the wrong length, or the model is not finite.
+        If the direction is zero or of the wrong length, or the model or one of its first two
+        derivatives is not finite.
 
     Examples
     --------
@@ -166,8 +177,13 @@ def function_change(
     def slope(vector: Tensor) -> Tensor:
         return along(outputs, vector, v)
 
-    first, bend = slope(theta), along(slope, theta, v)
+    first, bend = slope(theta).detach(), along(slope, theta, v).detach()
     found = jacobian_rank(lambda t, _: outputs(t), x, theta, rtol)
+    if not bool(torch.isfinite(bend).all()):
+        raise ValueError(
+            "The second derivative along this direction is NaN or infinite: the model is not twice "
+            "differentiable here, or overflows. Move the parameters a little, or scale the inputs."
+        )
     U = torch.linalg.svd(found.jacobian, full_matrices=False).U[:, : found.rank]
     outside = bend - U @ (U.T @ bend)
     root = math.sqrt(first.numel())

@@ -9,6 +9,7 @@ largest number of all.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from implicit_bias.arrays import as_array, as_count, as_real
+from implicit_bias.arrays import as_count, as_real
 from implicit_bias.models.pure import as_pure, backward, flatten, jacobian
 
 __all__ = ["Rank", "Spectrum", "hessian_spectrum", "jacobian_rank"]
@@ -116,14 +117,12 @@ def _split(sizes: Tensor, eps: float, rtol: float | None) -> tuple[int, float]:
     top = float(sizes[0]) if sizes.numel() else 0.0
     if top == 0:
         return 0, math.inf
-    floor = eps * top
-    tail = torch.cat([sizes.clamp(min=floor), sizes.new_full((1,), floor)])
-    if rtol is None:
-        # Rounding level closes the list, so that "nothing is zero" is one of the choices.
-        kept = int((tail[:-1] / tail[1:]).argmax()) + 1
-    else:
-        kept = int((sizes > rtol * top).sum())
-    return kept, float(tail[kept - 1] / tail[kept])
+    sizes = sizes / top  # before anything underflows
+    # Rounding level closes the list, so that "nothing is zero" is one of the choices.
+    tail = torch.cat([sizes.clamp(min=eps), sizes.new_full((1,), eps)])
+    ratios = tail[:-1] / tail[1:]
+    kept = int(ratios.argmax()) + 1 if rtol is None else int((sizes > rtol).sum())
+    return kept, float(ratios[kept - 1])
 
 
 def _check_rtol(rtol: float | None) -> None:
@@ -131,6 +130,14 @@ def _check_rtol(rtol: float | None) -> None:
         raise ValueError(
             f"rtol = {rtol} is not between 0 and 1. It is the fraction of the largest number "
             f"below which one is zero; None finds the largest gap."
+        )
+
+
+def _check_finite(H: Tensor) -> None:
+    if not bool(torch.isfinite(H).all()):
+        raise ValueError(
+            "The Hessian has a NaN or infinite entry: the loss is not twice differentiable here, "
+            "or overflows. Move the parameters a little, or scale the data."
         )
 
 
@@ -162,7 +169,7 @@ def hessian_spectrum(
         An eigenvalue is zero when its size is below ``rtol`` times the largest; default: below
         the largest gap.
     seed : int
-        Of Lanczos' first vector.
+        Of Lanczos' first vector, and of its restarts.
     tol : float
         Relative accuracy of Lanczos' eigenvalues.
     steps : int, optional
@@ -206,7 +213,7 @@ def hessian_spectrum(
             )
         return result.reshape(())
 
-    here = float(value(theta))
+    here = float(value(theta).detach())
     gradient, pull = backward(torch.func.grad(value), theta)
     if not (math.isfinite(here) and bool(torch.isfinite(gradient).all())):
         raise ValueError(
@@ -225,19 +232,16 @@ def hessian_spectrum(
     eye = torch.eye(p, dtype=theta.dtype, device=theta.device)
     blocks = [torch.func.vmap(pull)(part) for part in eye.split(max(1, _CHUNK // p))]
     H = torch.cat(blocks).detach().to(torch.float64)
-    if not bool(torch.isfinite(H).all()):
-        raise ValueError(
-            "The Hessian has a NaN or infinite entry: the loss is not twice differentiable here, "
-            "or overflows. Move the parameters a little, or scale the data."
-        )
+    _check_finite(H)
     values, vectors = torch.linalg.eigh((H + H.T) / 2)
     sizes = values.abs().sort(descending=True).values
     kept, gap = _split(sizes, eps, rtol)
     top = float(sizes[0])
     smallest = float(sizes[kept - 1]) if kept else math.inf
-    rest = float((H @ vectors - vectors * values).norm(dim=0).max())
     negative = int((values <= -smallest).sum())
-    residual = rest / top if top else 0.0
+    residual = 0.0
+    if top:
+        residual = float(((H / top) @ vectors - vectors * (values / top)).norm(dim=0).max())
     return Spectrum(values, vectors, p, here, slope, p - kept, negative, gap, residual)
 
 
@@ -261,7 +265,7 @@ def _lanczos(
         )
     if not 0 <= tol < 1:
         raise ValueError(f"tol = {tol} is not a relative accuracy; 1e-10 is the default.")
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
     def product(v: Any) -> Any:
         vector = torch.from_numpy(np.array(v, dtype=np.float64).reshape(-1)).to(theta)
@@ -270,12 +274,25 @@ def _lanczos(
     start = np.random.default_rng(as_count(seed, "seed", least=0)).standard_normal(p)
     operator = LinearOperator((p, p), matvec=product, dtype=np.float64)
     budget = None if steps is None else as_count(steps, "steps")
+    first = torch.from_numpy(product(start))
+    _check_finite(first)
+    if not bool(first.any()):  # then H is zero, and ARPACK has nothing to begin with
+        zeros = torch.zeros(k, dtype=torch.float64, device=theta.device)
+        return zeros, torch.eye(p, k).to(zeros), 0.0
+    options = {"which": ends[which], "v0": start, "tol": tol, "maxiter": budget}
+    if "rng" in inspect.signature(eigsh).parameters:  # of restarts, where eigenvalues are multiple
+        options["rng"] = np.random.default_rng([seed, 1])
     try:
-        values, vectors = eigsh(operator, k, which=ends[which], v0=start, tol=tol, maxiter=budget)
+        values, vectors = eigsh(operator, k, **options)
     except ArpackNoConvergence as error:
         raise ArithmeticError(
             f"Lanczos' method found {len(error.eigenvalues)} of {k} eigenvalues within its "
             f"budget: they crowd together at that end. Ask for fewer, a larger tol, or more steps."
+        ) from error
+    except ArpackError as error:
+        raise ArithmeticError(
+            f"Lanczos' method broke down ({error}). Leave k out for all eigenvalues, ask for fewer "
+            f"or more of them, or take another seed."
         ) from error
     order = np.argsort(values)
     values, vectors = values[order], vectors[:, order]
@@ -295,7 +312,7 @@ def jacobian_rank(
     ----------
     model : torch.nn.Module, or callable (parameters, inputs) -> outputs
     inputs : array, shape (n, ...)
-        In the parameters' precision.
+        Finite; brought to the parameters' precision.
     parameters : array, or dict, list or tuple of tensors, optional
         Those of the callable; default a module's own.
     rtol : float, optional
@@ -322,8 +339,7 @@ def jacobian_rank(
     """
     _check_rtol(rtol)
     function, flat = as_pure(model, parameters)
-    x = as_array(inputs)
-    x = (x if x.is_floating_point() else as_real(inputs, "inputs")).to(flat.vector)
+    x = as_real(inputs, "inputs").to(flat.vector)
     _, J = jacobian(lambda theta: function(theta, x), flat.vector)
     eps = torch.finfo(J.dtype).eps
     J = J.to(torch.float64)

@@ -28,6 +28,13 @@ from implicit_bias.models.linear import LinearNetwork
 from implicit_bias.models.parameterisation import Parameterisation
 from implicit_bias.models.polynomial import chebyshev_nodes, polynomial_features
 from implicit_bias.models.shallow import ShallowNetwork
+from implicit_bias.models.smoothed import (
+    SmoothedReLU,
+    smoothed_relu,
+)
+from implicit_bias.models.wells import (
+    TwoWells,
+)
 
 __all__ = [
     "BinaryUniformInit",
@@ -41,6 +48,8 @@ __all__ = [
     "Parameterisation",
     "PolynomialActivation",
     "ShallowNetwork",
+    "SmoothedReLU",
+    "TwoWells",
     "UniformInit",
     "activation_named",
     "balanced_parameters",
@@ -48,5 +57,6 @@ __all__ = [
     "fit_polynomial",
     "implied_penalty",
     "polynomial_features",
+    "smoothed_relu",
     "unitary_dft",
 ]

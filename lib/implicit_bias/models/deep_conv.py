@@ -23,6 +23,14 @@ from implicit_bias.arrays import as_count
 __all__ = ["ConvNetwork", "Layer"]
 
 
+def _check_activation(activation: Any) -> None:
+    if not callable(activation):
+        raise TypeError(
+            f"activation = {activation!r} cannot be applied to a tensor. Pass a function, such as "
+            f"torch.relu or torch.tanh."
+        )
+
+
 class Layer(nn.Module):
     """A linear map, and batch normalisation if there is one; the activation is the network's.
 
@@ -128,11 +136,7 @@ class ConvNetwork(nn.Module):
                 "widths is empty: a convolutional network needs a convolution. Pass the channels "
                 "of each, such as widths=(24, 48)."
             )
-        if not callable(activation):
-            raise TypeError(
-                f"activation = {activation!r} cannot be applied to a tensor. Pass a function, "
-                f"such as torch.relu or torch.tanh."
-            )
+        _check_activation(activation)
         if not (isinstance(bias, bool) or bias == "first"):
             raise ValueError(f"bias = {bias!r}; pass True, False or 'first'.")
         if not (math.isfinite(scale) and scale > 0):
@@ -201,8 +205,16 @@ class ConvNetwork(nn.Module):
         return list(self._passes(x))
 
     def with_activation(self, activation: Callable[[Tensor], Tensor]) -> ConvNetwork:
-        """Returns a copy with the same parameters and another activation."""
+        """Returns a copy with the same parameters and another activation.
+
+        Raises
+        ------
+        TypeError
+            If it cannot be called.
+        """
+        _check_activation(activation)
         twin = copy.deepcopy(self)
+        del twin.activation  # a module would admit nothing but a module in its place
         twin.activation = activation
         return twin
 

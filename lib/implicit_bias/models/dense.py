@@ -107,6 +107,8 @@ class DenseNetwork:
     def join(self, layers: Any) -> Tensor:
         """Returns the parameter vector of these layers, pairs (W, b), or W without biases.
 
+        As ``split`` gives them, or arrays; float64, without gradients.
+
         Raises
         ------
         ValueError
@@ -117,7 +119,13 @@ class DenseNetwork:
         >>> DenseNetwork((2, 1), bias=False).join([[[1.0, 2.0]]])
         tensor([1., 2.], dtype=torch.float64)
         """
-        flat = [part for pair in layers for part in pair] if self.bias else list(layers)
+        if self.bias:
+            flat = [part for pair in layers for part in pair]
+        else:  # (W, None) is what split gives
+            bare = (list, tuple)
+            flat = [
+                p[0] if isinstance(p, bare) and len(p) == 2 and p[1] is None else p for p in layers
+            ]
         parts = [as_real(part, "a layer") for part in flat]
         if [tuple(part.shape) for part in parts] != self._shapes:
             raise ValueError(
@@ -134,9 +142,11 @@ class DenseNetwork:
         Parameters
         ----------
         seed : int
+            Draw data with another one: numbers from ``numpy.random.default_rng`` with the same
+            seed are the weights', up to scale.
         scale : float
             Weights are normal with variance :math:`c\,\text{scale}^2/\text{fan-in}`, c = 2 for
-            the ReLU (He) and 1 otherwise.
+            the ReLU (He), by name or as torch's function, and 1 otherwise.
         bias_scale : float
             Standard deviation of the biases.
         device : str or torch.device, optional
@@ -156,7 +166,8 @@ class DenseNetwork:
             if not float(as_real(value, name)) >= 0:
                 raise ValueError(f"{name} = {value} is negative; it is a standard deviation.")
         rng = np.random.default_rng(as_count(seed, "seed", least=0))
-        gain = math.sqrt(2) if self.activation == "relu" else 1.0
+        relu = (torch.relu, torch.nn.functional.relu)
+        gain = math.sqrt(2) if any(self._act is one for one in relu) else 1.0
         draws = []
         for shape in self._shapes:
             std = gain * scale / math.sqrt(shape[1]) if len(shape) == 2 else bias_scale
@@ -176,7 +187,8 @@ class DenseNetwork:
     def __call__(self, theta: Any, X: Any) -> Tensor:
         """Returns the outputs, shape (n, d'), at theta (p,) and inputs X (n, d).
 
-        Tensors keep their precision, and are differentiated through.
+        Tensors are differentiated through. They keep their precision, the finer one where there
+        are two; arrays and lists follow the tensor, or are float64.
         """
         theta, x = self._read(theta, X)
         layers = self.split(theta)
@@ -187,8 +199,15 @@ class DenseNetwork:
 
     def _read(self, theta: Any, X: Any) -> tuple[Tensor, Tensor]:
         # Tensors go through as they are: they may carry gradients.
-        theta = theta if isinstance(theta, Tensor) else as_real(theta, "theta")
         x = X if isinstance(X, Tensor) else as_real(X, "X")
+        if not isinstance(theta, Tensor):
+            theta = as_real(theta, "theta").to(x.device)
+            theta = theta.to(x.dtype) if x.is_floating_point() else theta
+        elif not isinstance(X, Tensor):
+            x = x.to(theta)
+        if theta.dtype != x.dtype:  # a matrix product would not do this by itself
+            finer = torch.promote_types(theta.dtype, x.dtype)
+            theta, x = theta.to(finer), x.to(finer)
         if x.ndim != 2 or x.shape[1] != self.widths[0]:
             raise ValueError(
                 f"X has shape {tuple(x.shape)}, but this network has {self.widths[0]} inputs: it "

@@ -6,8 +6,7 @@ parameters in the vector theta, in their own precision.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,27 +42,26 @@ class Flat:
     rebuild: Callable[[Tensor], Any]
 
 
-def _joined(tensors: Iterable[Tensor]) -> tuple[Tensor, Callable[[Tensor], list[Tensor]]]:
-    given = [t.detach() for t in tensors]
-    if not given:
-        raise ValueError("There are no parameters: nothing can be differentiated. Pass some.")
-    if len({t.device for t in given}) > 1:
+def _joined(parts: dict[str, Any]) -> tuple[Tensor, Callable[[Tensor], list[Tensor]]]:
+    """One vector of the parts, which have names for the messages, and the way back."""
+    if len({t.device for t in parts.values() if isinstance(t, Tensor)}) > 1:
         raise ValueError(
             "The parameters are on different devices, and one vector lives on one. Move them "
             "with .to(...)."
         )
+    checked = {name: as_real(part, name) for name, part in parts.items()}
+    if not any(t.numel() for t in checked.values()):
+        raise ValueError("There are no parameters: nothing can be differentiated. Pass some.")
+    given = [as_array(part) for part in parts.values()]
     single = all(t.dtype == torch.float32 for t in given)
-    parts = [
-        as_real(t, f"parameter {i} of the list").to(torch.float32 if single else torch.float64)
-        for i, t in enumerate(given)
-    ]
-    shapes, sizes = [t.shape for t in parts], [t.numel() for t in parts]
+    precision = torch.float32 if single else torch.float64
+    shapes, sizes = [t.shape for t in given], [t.numel() for t in given]
 
     def split(vector: Tensor) -> list[Tensor]:
         pieces = vector.split(sizes)
         return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
-    return torch.cat([t.reshape(-1) for t in parts]), split
+    return torch.cat([t.reshape(-1).to(precision) for t in checked.values()]), split
 
 
 def flatten(parameters: Any) -> Flat:
@@ -86,17 +84,14 @@ def flatten(parameters: Any) -> Flat:
     """
     if isinstance(parameters, dict):
         names = list(parameters)
-        vector, split = _joined(as_array(parameters[name]) for name in names)
+        vector, split = _joined({f"parameter {name!r}": parameters[name] for name in names})
         return Flat(vector, lambda theta: dict(zip(names, split(theta), strict=True)))
     if isinstance(parameters, (list, tuple)) and any(isinstance(t, Tensor) for t in parameters):
-        kind = type(parameters)
-        vector, split = _joined(as_array(t) for t in parameters)
+        # A named tuple takes its entries one by one.
+        kind = getattr(parameters, "_make", type(parameters))
+        vector, split = _joined({f"parameter {i}": t for i, t in enumerate(parameters)})
         return Flat(vector, lambda theta: kind(split(theta)))
-    if not isinstance(parameters, Tensor):
-        parameters = as_real(parameters, "parameters")
-    vector, split = _joined([parameters])
-    if not vector.numel():
-        raise ValueError("There are no parameters: nothing can be differentiated. Pass some.")
+    vector, split = _joined({"parameters": parameters})
     return Flat(vector, lambda theta: split(theta)[0])
 
 
@@ -107,12 +102,16 @@ def as_pure(model: Any, parameters: Any = None) -> tuple[Callable[[Tensor, Tenso
     ----------
     model : torch.nn.Module, or callable (parameters, inputs) -> outputs
     parameters : array, or dict, list or tuple of tensors, optional
-        Those of the callable; a module has its own, which is the default for it.
+        Those of the callable. A module has its own, which is the default for it; else a dictionary
+        of some of them by name (the others stay as they are), or all of them as one vector, as
+        the points of a path have them.
 
     Raises
     ------
     TypeError, ValueError
-        If the model cannot be called, or its parameters are missing or not finite real numbers.
+        If the model cannot be called, its parameters are missing or not finite real numbers or
+        not those of the module, or it is a module that draws random numbers or changes itself
+        when it is called, as dropout and batch normalisation do in training mode.
 
     Examples
     --------
@@ -121,11 +120,15 @@ def as_pure(model: Any, parameters: Any = None) -> tuple[Callable[[Tensor, Tenso
     torch.Size([5, 2])
     """
     if isinstance(model, torch.nn.Module):
-        module = model
-        flat = flatten(dict(module.named_parameters()) if parameters is None else parameters)
+        module, flat = model, _of_module(model, parameters)
+        given = flat.rebuild(flat.vector)
+        state = (*module.named_parameters(), *module.named_buffers())
+        rest = {name: t.detach() for name, t in state if name not in given}
 
         def function(theta: Tensor, inputs: Tensor) -> Tensor:
-            outputs: Tensor = torch.func.functional_call(module, flat.rebuild(theta), (inputs,))
+            fixed = {n: t.to(theta.dtype) if t.is_floating_point() else t for n, t in rest.items()}
+            both = fixed | flat.rebuild(theta)
+            outputs: Tensor = torch.func.functional_call(module, both, (inputs,))
             return outputs
 
         return function, flat
@@ -141,6 +144,37 @@ def as_pure(model: Any, parameters: Any = None) -> tuple[Callable[[Tensor, Tenso
         )
     flat = flatten(parameters)
     return lambda theta, inputs: model(flat.rebuild(theta), inputs), flat
+
+
+def _of_module(module: torch.nn.Module, parameters: Any) -> Flat:
+    for name, part in module.named_modules():
+        drops = isinstance(part, torch.nn.modules.dropout._DropoutNd) and part.p > 0
+        norm = isinstance(part, torch.nn.modules.batchnorm._NormBase)
+        if part.training and (drops or (norm and part.track_running_stats)):
+            raise ValueError(
+                f"{name or 'The module'} is a {type(part).__name__} in training mode: its outputs "
+                f"are random, or each call changes it, so that it is no function of its "
+                f"parameters. Call .eval() on the module first."
+            )
+    own = dict(module.named_parameters())
+    if parameters is None:
+        return flatten(own)
+    if not isinstance(parameters, dict):
+        vector, mine = flatten(parameters).vector, flatten(own)
+        if vector.shape != mine.vector.shape or as_array(parameters).ndim != 1:
+            raise ValueError(
+                f"The parameters are not those of this module, which has {mine.vector.numel()} of "
+                f"them. Pass a vector of so many, or a dictionary of tensors by name."
+            )
+        return Flat(vector, mine.rebuild)
+    flat = flatten(parameters)
+    shapes = {name: tuple(t.shape) for name, t in own.items()}
+    for name, t in flat.rebuild(flat.vector).items():
+        if shapes.get(name) != tuple(t.shape):
+            raise ValueError(
+                f"The module has no parameter {name!r} of shape {tuple(t.shape)}. It has {shapes}."
+            )
+    return flat
 
 
 def backward(
@@ -236,7 +270,7 @@ def outputs_like(value: Tensor, y: Tensor) -> Tensor:
     """
     if value.shape == y.shape:
         return value
-    if math.prod(value.shape) == math.prod(y.shape) and (*y.shape, 1) == tuple(value.shape):
+    if (*y.shape, 1) == tuple(value.shape):
         return value.reshape(y.shape)
     raise ValueError(
         f"The model's outputs have shape {tuple(value.shape)} and y has shape {tuple(y.shape)}: "

@@ -95,6 +95,16 @@ def test_a_module_keeps_its_own_parameters():
         (lambda w, x: w**2 + 0 * x, [0.0], [1.0], "stationary", 0.5),
         # Nothing depends on the parameters.
         (lambda w, x: 0 * w + x, [1.0], [0.0], "stationary", 0.5),
+        # A slope of 1e-44, which no loss can show.
+        (lambda w, x: torch.exp(w * x), [-100.0], [5.0], "stationary", 12.5),
+        (lambda w, x: w**12 * x, [1e-15], [1.0], "stationary", 0.5),
+        (lambda w, x: w**40 * x, [1e-15], [1.0], "stationary", 0.5),
+        # From a slope of 1e-118 with luck to the zero: 1e100 times what the slope had promised.
+        (lambda w, x: w**8 * x, [1e-17], [1.0], "converged", 0.0),
+        # 1e-16 of the outputs is rounding, 1e-11 is not.
+        (lambda w, x: torch.cat([w, x]), [0.0], [3.0, 1 - 1e-11], "stationary", 5e-23),
+        # What singular values below 1e-10 of the largest could reach is not asked for.
+        (lambda w, x: torch.stack([w[0], 1e-11 * w[1]]), [0.0] * 2, [1.0, 1.0], "stationary", 0.5),
         # A kink with a slope on either side.
         (lambda w, x: w.abs() + 1 + 0 * x, [0.3], [0.0], "stalled", 0.5),
         # The root of 2e12 is not a float: rounding is as near as it gets.
@@ -107,7 +117,7 @@ def test_says_how_it_ended(model, start, y, word, loss):
     path = reach_zero(model, start, [1.0], y)
     assert path.stopped == word
     if loss is not None:
-        assert float(path.losses[-1]) == pytest.approx(loss, abs=1e-12)
+        assert float(path.losses[-1]) == pytest.approx(loss, rel=1e-4, abs=1e-24)
     else:
         assert 1e-24 < float(path.losses[-1]) < (1e-15 * 2e12) ** 2
 
@@ -116,6 +126,39 @@ def test_survives_overflow_of_a_trial_step():
     path = reach_zero(lambda w, x: torch.exp(w * x), [-8.0], [1.0], [5.0])
     assert path.stopped == "converged"
     assert float(path.x) == pytest.approx(math.log(5))
+    # Refused trials count, and are not kept.
+    assert path.times[-1] == path.steps > len(path.points)
+    assert path.times[1] > 1
+
+
+@pytest.mark.parametrize("start", [-30.0, 10.0, 60.0])
+def test_a_height_is_left_for_the_zero_below(start):
+    """The slope of exp falls by 26 digits on the way down from 60, and is 1e-13 at -30."""
+    path = reach_zero(lambda w, x: torch.exp(w * x), [start], [1.0], [5.0])
+    assert path.stopped == "converged"
+    assert float(path.x) == pytest.approx(math.log(5))
+    path = reach_zero(lambda w, x: w**4 * x, [100 * start], [1.0], [16.0])
+    assert path.stopped == "converged"
+    assert abs(float(path.x)) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("start", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_a_minimum_with_a_vanishing_jacobian_is_one_in_any_units(start, size):
+    path = reach_zero(lambda w, x: size * (w / start) ** 2 + 0 * x, [start], [1.0], [-size])
+    assert path.stopped == "stationary"
+    assert float(path.losses[-1]) == pytest.approx(0.5 * size**2, rel=1e-12)
+
+
+def test_a_module_in_evaluation_mode_may_have_batch_normalisation():
+    """Its running statistics are buffers in float32, the parameters are read as float64."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Linear(2, 9), torch.nn.BatchNorm1d(9), torch.nn.Tanh(), torch.nn.Linear(9, 1)
+    )
+    X, y = data(5, (2, 1))
+    path = reach_zero(module.eval(), None, X, y)
+    assert path.stopped == "converged"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +170,7 @@ def test_survives_overflow_of_a_trial_step():
         ({"target": math.nan}, ValueError, "target = nan"),
         ({"y": [[1.0, 2.0]]}, ValueError, "broadcast"),
         ({"y": [math.nan, 1.0]}, ValueError, "NaN"),
+        ({"y": [1e200, 1.0]}, ValueError, "squares overflows"),
         ({"X": [[math.inf], [1.0]]}, ValueError, "infinite"),
         ({"parameters": [math.nan] * 7}, ValueError, "NaN"),
         ({"parameters": [1.0]}, ValueError, "7 parameters"),

@@ -135,6 +135,66 @@ def test_flow_keeps_what_is_conserved():
             np.testing.assert_allclose(A @ A.T - B.T @ B, expected, atol=1e-7)
 
 
+@pytest.mark.parametrize("size", [1e-2, 1e-6, 1e-12, 1e-290])
+def test_flow_escapes_from_near_the_saddle_on_time(size):
+    """For W1 = W2 = u and x = y = 1, w = u^2 has w' = 2 w (1 - w): the logistic curve."""
+    times = [-math.log(size), 20 - math.log(size)]
+    path = two_layer_flow([[1.0]], [1.0], [[size]], [[size]], times)
+    w0 = size**2
+    expected = [1 / (1 + (1 - w0) * math.exp(-2 * (t + math.log(size)))) for t in times]
+    # Errors of 1e-10 a step, a thousand steps or so.
+    np.testing.assert_allclose(path.points.prod(1), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-9])
+def test_flow_from_small_weights_ends_at_the_minimum_norm_solution(scale):
+    """Where the saddle was left, weights are of order 1, and so is the rounding of their laws."""
+    X, Y, W1, W2 = draw(4, 9, 6, 2)
+    path = two_layer_flow(X, Y, scale * W1, scale * W2, [1.0, 1000.0])
+    (A, _), (B, _) = DenseNetwork((9, 6, 2), "linear", bias=False).split(path.x)
+    # What starts outside the span of the examples stays: of order scale^(1 + 1).
+    np.testing.assert_allclose(B @ A, (np.linalg.pinv(X) @ Y).T, atol=10 * scale + 1e-7)
+
+
+def test_flow_that_the_integrator_lost_is_refused(monkeypatch):
+    X, Y, W1, W2 = draw(5, 3, 4, 2)
+    import scipy.integrate
+
+    true = scipy.integrate.solve_ivp
+
+    def lost(change):
+        def solve(*args, **options):
+            run = true(*args, **options)
+            run.y = change(run.y)
+            return run
+
+        monkeypatch.setattr(scipy.integrate, "solve_ivp", solve)
+
+    lost(lambda y: y * 1.01)
+    with pytest.raises(ArithmeticError, match=r"W1 W1\^T - W2\^T W2 is off"):
+        two_layer_flow(X, Y, W1, W2, [1.0])
+    lost(lambda y: -y[:, ::-1])  # backwards: balanced as it should be, without decay
+    with pytest.raises(ArithmeticError, match="the loss rose"):
+        two_layer_flow(X, Y, W1, W2, [0.5, 1.0, 2.0])
+    lost(lambda y: y * math.nan)
+    with pytest.raises(ArithmeticError, match="lost the flow"):
+        two_layer_flow(X, Y, W1, W2, [1.0])
+    monkeypatch.undo()
+    # Weights of 1e-25 and 1e-50 from weights of 1: beyond the integrator.
+    with pytest.raises(ArithmeticError, match="scale the data"):
+        two_layer_flow([[1e50]], [1.0], [[1.0]], [[1.0]], [1.0])
+    with pytest.raises(ArithmeticError, match="Scale the data"):
+        two_layer_flow([[1e100]], [1.0], [[1.0]], [[1.0]], [1.0])
+
+
+@pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-6])
+def test_descent_from_near_the_saddle_converges(size):
+    path = two_layer_descent([[1.0]], [1.0], [[size]], [[size]], 0.1)
+    assert path.stopped == "converged"
+    assert path.steps < 1000
+    assert float(path.losses[-1]) < 1e-23
+
+
 def test_one_output_may_be_a_vector():
     X, Y, W1, W2 = draw(3, 6, 2, 1)
     path = two_layer_flow(X, Y[:, 0], W1, W2, [1.0])
@@ -153,6 +213,9 @@ def test_too_large_a_step_is_an_error():
     [
         (lambda a: two_layer_loss(a[0], a[1], a[3], a[2]), "Examples are rows"),
         (lambda a: two_layer_gradient(*a, decay=-1.0), "negative"),
+        (lambda a: two_layer_gradient(*a, decay=[1.0, 2.0]), "not one number"),
+        (lambda a: two_layer_descent(1e200 * a[0], *a[1:], step=0.1), "overflows"),
+        (lambda a: two_layer_flow(1e155 * a[0], *a[1:], [1.0]), "overflows"),
         (lambda a: two_layer_hessian(a[0] * math.nan, *a[1:]), "NaN"),
         (lambda a: two_layer_descent(*a, step=0.0), "step = 0.0"),
         (lambda a: two_layer_descent(*a, step=0.1, steps=0), "too small"),

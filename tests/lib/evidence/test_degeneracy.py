@@ -68,6 +68,30 @@ def test_linear_pairs_under_and_over_determined(n, free):
     assert found.nontrivial == k * free
 
 
+@pytest.mark.parametrize("fresh", [[0.0, 0.0, 1e18], [1e18, 0.0, 0.0]])
+def test_ranks_that_contradict_each_other_are_refused(fresh):
+    """Beside a number of 1e18 those at the training inputs look like zeros, which they are not."""
+    inputs = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    with pytest.raises(ArithmeticError, match="one of the two ranks is wrong"):
+        degeneracy(lambda w, x: x @ w, [1.0] * 3, inputs, [fresh])
+    found = degeneracy(lambda w, x: x @ w, [1.0] * 3, inputs, [[1.0, 1.0, 1.0]])
+    assert (found.flat, found.trivial, found.nontrivial) == (1, 0, 1)
+    none = degeneracy(lambda w, x: x @ w, [1.0] * 3, np.eye(3), np.eye(3))
+    assert (none.flat, none.trivial, none.nontrivial) == (0, 0, 0)
+    assert none.nontrivial_directions.shape == (3, 0)
+
+
+@pytest.mark.parametrize(("small", "fresh"), [(1e-3, 1.0), (1.0, 1e-3)])
+def test_the_gap_is_that_of_the_less_clear_rank(small, fresh):
+    """Singular values 1, small, fresh; at the training inputs the first two, or the first."""
+    inputs, others = np.diag([1.0, small, 0.0])[:2], [[0.0, 0.0, fresh], [0.0, small, 0.0]]
+    found = degeneracy(lambda w, x: x @ w, [1.0] * 3, inputs, others)
+    assert found.gap == pytest.approx(1e-3 * 2.0**52, rel=0.5)
+    narrow = [[1.0, 0.0, 0.0], [1e-3, 1e-3, 0.0]]
+    found = degeneracy(lambda w, x: x @ w, [1.0] * 3, narrow, np.eye(3))
+    assert found.gap == pytest.approx(1e-3 * 2.0**52, rel=0.5)
+
+
 # ---- along the directions
 
 
@@ -154,6 +178,7 @@ def test_narrow_bends_are_not_cut():
         (lambda m, x: degeneracy(m, [1.0, 1.0], x, x[:0]), "Pass more fresh inputs"),
         (lambda m, x: function_change(m, [1.0, 1.0], [0.0, 0.0], x), "not all zero"),
         (lambda m, x: function_change(m, [1.0, 1.0], [1.0], x), "2 numbers"),
+        (lambda m, x: function_change(lambda w, x: w**1.5 * x, [0.0], [1.0], x), "twice"),
         (lambda m, x: follow_valley(m, [1.0, 1.0], [1.0, 1.0], x), "not flat"),
         (lambda m, x: follow_valley(m, [1.0, 1.0], [1.0, -1.0], x, length=0.0), "length = 0.0"),
         (lambda m, x: follow_valley(m, [1.0, 1.0], [1.0, -1.0], x, step=math.nan), "step = nan"),

@@ -170,6 +170,23 @@ def test_nothing_but_zeros():
     assert (rank.rank, rank.gap, rank.null_space.shape) == (0, math.inf, (2, 2))
 
 
+@pytest.mark.parametrize("scale", [1e-320, 1e-305, 1e-150, 1e300])
+def test_counts_do_not_depend_on_the_scale(scale):
+    found = hessian_spectrum(lambda w: scale * (w[0] ** 2 + w[1]), [0.0, 0.0])
+    assert (found.zeros, found.negative) == (1, 0)
+    assert found.gap == 2.0**52
+    assert found.residual < 1e-12
+    rank = jacobian_rank(lambda w, x: scale * w[0] * x, [1.0, 2.0], [1.0, 2.0])
+    assert (rank.rank, rank.gap) == (1, 2.0**52)
+
+
+def test_a_loss_that_holds_a_module_s_parameters_fixed():
+    module = torch.nn.Linear(2, 1)
+    x = torch.ones(1, 2)
+    found = hessian_spectrum(lambda w: (module(x) * 0 + w.square().sum()).sum(), torch.ones(2))
+    assert found.values.tolist() == [2.0, 2.0]
+
+
 # ---- Lanczos
 
 
@@ -211,6 +228,20 @@ def test_lanczos_serves_what_is_too_large_for_a_matrix():
         hessian_spectrum(loss, torch.zeros(40_000).double(), k=12, which="largest", steps=1)
 
 
+@pytest.mark.parametrize("which", ["both", "largest", "smallest"])
+def test_lanczos_of_nothing_and_of_almost_nothing(which):
+    found = hessian_spectrum(lambda w: (w**4).sum(), [0.0] * 9, k=2, which=which)
+    assert found.values.tolist() == [0.0, 0.0]
+    assert found.residual == 0.0
+    torch.testing.assert_close(found.vectors.T @ found.vectors, torch.eye(2).double())
+    one = hessian_spectrum(lambda w: w.sum() ** 2, [0.0] * 9, k=3, which=which)
+    expected = {"both": [0, 0, 18], "largest": [0, 0, 18], "smallest": [0, 0, 0]}[which]
+    np.testing.assert_allclose(one.values, expected, atol=1e-12)
+    # A multiple eigenvalue makes Lanczos draw again: from the seed too.
+    a, b = (hessian_spectrum(lambda w: (w**2).sum(), [0.0] * 9, k=3, which=which) for _ in range(2))
+    assert torch.equal(a.vectors, b.vectors)
+
+
 # ---- refusals
 
 
@@ -229,6 +260,8 @@ def test_lanczos_serves_what_is_too_large_for_a_matrix():
         (lambda f: hessian_spectrum(lambda w: 3.0, [1.0]), ValueError, "float"),
         (lambda f: hessian_spectrum(lambda w: w.log().sum(), [0.0]), ValueError, "no Hessian"),
         (lambda f: hessian_spectrum(lambda w: (w**1.5).sum(), [0.0]), ValueError, "twice"),
+        (lambda f: hessian_spectrum(lambda w: (w**1.5).sum(), [0.0] * 9, 2), ValueError, "twice"),
+        (lambda f: jacobian_rank(lambda w, x: w, torch.tensor(math.nan), [1.0]), ValueError, "NaN"),
         (lambda f: jacobian_rank(lambda w, x: x, [1.0]), TypeError, "no parameters of its own"),
         (lambda f: jacobian_rank(lambda w, x: w * x, [1.0], [1.0], 0.0), ValueError, "rtol"),
         (lambda f: jacobian_rank(torch.nn.ReLU(), [1.0]), ValueError, "no parameters"),

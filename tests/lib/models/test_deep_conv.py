@@ -148,6 +148,20 @@ def test_another_activation_on_the_same_weights():
     assert float(f.layers[0].linear.weight.detach().abs().max()) > 0
 
 
+@pytest.mark.parametrize("module", [nn.ReLU(), nn.PReLU(init=0.0)])
+def test_an_activation_may_be_a_module(module):
+    f, x = ConvNetwork(SHAPE, 3, activation=module).double(), images()
+    plain = ConvNetwork(SHAPE, 3).double()
+    assert torch.equal(f(x), plain(x))
+    assert torch.equal(
+        f.with_activation(torch.tanh)(x), ConvNetwork(SHAPE, 3, activation=torch.tanh).double()(x)
+    )
+    assert torch.equal(plain.with_activation(module.double())(x), plain(x))
+    assert f.activation is module
+    with pytest.raises(TypeError, match="activation = 'tanh' cannot be applied"):
+        plain.with_activation("tanh")
+
+
 def test_learns():
     """Four patterns and their noise: told apart by descent, not before."""
     generator = torch.Generator().manual_seed(0)

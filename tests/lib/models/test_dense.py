@@ -1,7 +1,9 @@
 """Dense networks as functions of a vector, against torch's modules; polynomials for the ReLU."""
 
+import copy
 import itertools
 import math
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -71,12 +73,35 @@ def test_start_is_reproducible_and_scaled():
     assert torch.equal(network.join(network.split(theta)), theta)
     tanh = DenseNetwork((50, 400, 3), "tanh").initial(seed=3)
     torch.testing.assert_close(2**0.5 * tanh, network.initial(seed=3))
+    for relu in (torch.relu, torch.nn.functional.relu):
+        by_function = DenseNetwork((50, 400, 3), relu).initial(seed=3)
+        assert torch.equal(by_function, network.initial(seed=3))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_join_undoes_split(bias):
+    network = DenseNetwork((2, 2, 2), bias=bias)
+    theta = network.initial(seed=0, bias_scale=1.0)
+    assert torch.equal(network.join(network.split(theta)), theta)
+    if not bias:
+        assert torch.equal(network.join([W for W, _ in network.split(theta)]), theta)
 
 
 def test_keeps_the_precision_of_tensors():
     network = DenseNetwork((2, 3, 1), fit_polynomial(4))
     theta = network.initial().float()
     assert network(theta, torch.ones(2, 2)).dtype == torch.float32
+    # Lists follow the tensor; of two tensors the finer precision counts, and integers are numbers.
+    assert network(theta, [[1.0, 1.0]]).dtype == torch.float32
+    assert network([1.0] * 13, torch.ones(2, 2)).dtype == torch.float32
+    for t, x in [
+        (theta, torch.ones(2, 2).double()),
+        (theta.double(), torch.ones(2, 2)),
+        (theta.double(), torch.ones(2, 2, dtype=torch.int64)),
+        ([1.0] * 13, torch.ones(2, 2, dtype=torch.int64)),
+    ]:
+        exact = network(torch.as_tensor(t).double(), torch.ones(2, 2).double())
+        torch.testing.assert_close(network(t, x), exact, rtol=1e-15, atol=0)
     assert "DenseNetwork((2, 3, 1)" in repr(network)
 
 
@@ -113,6 +138,35 @@ def test_flattens_what_torch_has_and_back():
     assert pair.vector.dtype == torch.float64
     assert isinstance(pair.rebuild(pair.vector), tuple)
     assert flatten(np.ones((2, 2))).rebuild(torch.zeros(4)).shape == (2, 2)
+    assert flatten(np.ones(2, np.float32)).vector.dtype == torch.float32
+    two = namedtuple("two", "a b")(torch.ones(2), torch.zeros(1))
+    assert flatten(two).rebuild(torch.arange(3.0)).b.tolist() == [2.0]
+
+
+def test_a_module_may_have_its_parameters_as_a_vector_or_by_name():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    net.eval()
+    x = torch.randn(5, 3)
+    function, flat = as_pure(net)
+    # Twice as fine as the module itself, buffers and all.
+    moved = flat.vector.double() + 0.25
+    wide = copy.deepcopy(net).double()
+    torch.nn.utils.vector_to_parameters(moved, wide.parameters())
+    expected = wide(x.double()).detach()
+    torch.testing.assert_close(function(moved, x.double()), expected, rtol=1e-14, atol=1e-14)
+    given, again = as_pure(net, moved)
+    assert torch.equal(again.vector, moved)
+    torch.testing.assert_close(given(moved, x.double()), expected, rtol=1e-14, atol=1e-14)
+    # One by name: the others stay, and are no parameters.
+    name = "2.weight"
+    part, only = as_pure(net, {name: torch.ones(2, 4).double()})
+    with torch.no_grad():
+        wide = copy.deepcopy(net).double()
+        wide[2].weight.fill_(1.0)
+        torch.testing.assert_close(part(only.vector, x.double()), wide(x.double()))
+    assert jacobian(lambda t: part(t, x.double()), only.vector)[1].shape == (10, 8)
+    assert not part(only.vector, x.double()).requires_grad
 
 
 @pytest.mark.parametrize(
@@ -120,6 +174,21 @@ def test_flattens_what_torch_has_and_back():
     [
         (lambda: flatten({}), ValueError, "no parameters"),
         (lambda: flatten([]), ValueError, "no parameters"),
+        (lambda: flatten({"w": torch.ones(0)}), ValueError, "no parameters"),
+        (lambda: flatten({"w": {"b": torch.ones(1)}}), TypeError, "parameter 'w' cannot be read"),
+        (lambda: flatten({"w": torch.tensor(math.nan)}), ValueError, "parameter 'w' has a NaN"),
+        (lambda: as_pure(torch.nn.Linear(2, 1), [1.0]), ValueError, "has 3 of them"),
+        (
+            lambda: as_pure(torch.nn.Linear(2, 1), {"w": torch.ones(2)}),
+            ValueError,
+            "no param.* 'w'",
+        ),
+        (lambda: as_pure(torch.nn.BatchNorm1d(2)), ValueError, r"BatchNorm1d in training.*eval\("),
+        (
+            lambda: as_pure(torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Dropout())),
+            ValueError,
+            "1 is a Dropout in training",
+        ),
         (lambda: flatten([torch.tensor([math.nan])]), ValueError, "NaN"),
         (lambda: flatten([torch.ones(1), torch.ones(1, device="meta")]), ValueError, "devices"),
         (lambda: as_pure(3.0), TypeError, "cannot be called"),
