@@ -63,13 +63,13 @@ def open_store(folder: Path, function: Any, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     book = folder / "sweep.json"
     if not book.exists():
-        if any(folder.glob("point-*.npz")):
+        # Another sweep may begin here now: its results come after its book.
+        if any(folder.glob("point-*.npz")) and not book.exists():
             raise ValueError(
                 f"{folder} holds results, but sweep.json, which says of what function, is gone. "
                 f"Pass another folder, or delete this one to compute them anew."
             )
-        write(book, json.dumps({"seed": seed, "function": parts}, indent=1).encode())
-        return
+        write(book, json.dumps({"seed": seed, "function": parts}, indent=1).encode(), anew=True)
     try:
         then = json.loads(book.read_text(encoding="utf-8"))
         old = then["function"]
@@ -103,8 +103,8 @@ def pack(point: Point, value: Any) -> bytes:
     arrays: list[Any] = []
     plain: dict[str, Any] = {}
     for key, entry in result.items():
-        if isinstance(entry, np.generic):
-            entry = entry.item()
+        if isinstance(entry, np.generic) and not isinstance(entry, (np.datetime64, np.timedelta64)):
+            entry = entry.item()  # of times an integer, without the unit
         if isinstance(key, str) and (entry is None or isinstance(entry, (bool, int, float, str))):
             plain[key] = entry
             continue
@@ -112,7 +112,9 @@ def pack(point: Point, value: Any) -> bytes:
             if not isinstance(key, str):
                 raise TypeError("its name is not a string")
             if not isinstance(entry, (Tensor, np.ndarray, list, tuple)):
-                raise TypeError("it is not a number, a string or an array")
+                raise TypeError("it is not a real number, a string or an array")
+            if isinstance(entry, np.ma.MaskedArray):
+                raise TypeError("what is masked would come back as if it were not")
             arrays.append(as_array(entry).cpu().resolve_conj().resolve_neg().numpy())
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(
@@ -144,21 +146,36 @@ def read(file: Path, point: Point) -> dict[str, Any]:
                 key: as_array(held[f"arr_{entry[0]}"]) if isinstance(entry, list) else entry
                 for key, entry in head["result"].items()
             }
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        *(ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile),
+        RuntimeError,  # a zip file of another kind, or encrypted, by a bit that was turned over
+    ) as error:
         raise ValueError(
             f"{file} is not what was written there for {point} ({error}). Delete it, and the "
             f"point is computed anew."
         ) from error
 
 
-def write(file: Path, content: bytes) -> None:
-    """Either the file is there with all its content, or it is not there."""
+def write(file: Path, content: bytes, anew: bool = False) -> None:
+    """Either the file is there with all its content, or it is not there.
+
+    With ``anew`` a file that is there stays as it is.
+    """
     half = file.with_name(f"{file.stem}.{uuid.uuid4().hex}.tmp")
     try:
         with half.open("xb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
+        if anew:
+            try:
+                os.link(half, file)  # which no two processes can both do
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links
+                half.replace(file)
+            half.unlink(missing_ok=True)
+            return
         try:
             half.replace(file)
         except FileNotFoundError:  # another sweep over this store was first, and has tidied up
@@ -175,7 +192,9 @@ def tidy(folder: Path, files: Collection[Path]) -> int:
 
     Returns the number of results of other points.
     """
-    for file in files:
-        for half in folder.glob(f"{file.stem}.*.tmp"):
-            half.unlink(missing_ok=True)
+    whole = {file.stem for file in files}
+    for half in folder.glob("point-*.*.tmp"):  # once: a folder of thousands is slow to list
+        if half.name.split(".")[0] in whole:
+            with contextlib.suppress(OSError):  # gone by now, or not ours to delete
+                half.unlink()
     return len(set(folder.glob("point-*.npz")) - set(files))

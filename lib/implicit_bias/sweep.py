@@ -16,7 +16,7 @@ import itertools
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,8 @@ def run_sweep(
         what is there of it is used, and what is not is computed.
     seed : int
         With the values of a point it determines the seed that the function is called with, and
-        with which torch, NumPy and ``random`` begin there. Points have different seeds; for equal
+        with which torch, NumPy and ``random`` begin there. Points have different seeds,
+        but for chance (of a thousand points two share one in one sweep of ten thousand); for equal
         draws at several points, put a number for the start into the grid and draw from that.
     jobs : int, optional
         Processes; -1 for as many as there are cores. The default is one, or what a surrounding
@@ -148,6 +149,8 @@ def run_sweep(
     ------
     TypeError
         If the function cannot be called like that, or a value cannot be stored.
+    PermissionError
+        If points are missing and the store cannot be written to.
     ValueError
         If the grid is empty or holds a point twice; if the store holds results of a function that
         has been changed since, or of another seed; or if one of its files is damaged.
@@ -155,8 +158,9 @@ def run_sweep(
     Notes
     -----
     A change in the function is noticed, and in what it uses of its own module or notebook; not in
-    what it imports. An error in the function ends the sweep and names the point; results that
-    were there by then are stored. A point computes on one thread.
+    what it imports. A process that begins during the sweep reads the function's file anew: leave
+    the file alone until the end. An error in the function ends the sweep and names the point;
+    results that were there by then are stored. A point computes on one thread.
 
     On a Dask cluster (``pip install distributed``), workers with one thread each::
 
@@ -192,6 +196,11 @@ def run_sweep(
         )
     open_store(folder, function, seed)
     missing = {file: point for file, point in files.items() if not file.exists()}
+    if missing and not os.access(folder, os.W_OK):
+        raise PermissionError(
+            f"{folder} lacks {len(missing)} of the points and cannot be written to, so what is "
+            f"computed would be lost. Copy the folder to where you may write, and pass the copy."
+        )
     with _progress(progress, len(files), len(files) - len(missing)) as tick:
         for file, content in _compute_all(function, missing, seed, jobs):
             write(file, content)
@@ -221,7 +230,10 @@ def _plain(value: Any, name: str) -> Any:
 def _points(grid: Any) -> tuple[list[Point], tuple[int, ...]]:
     if isinstance(grid, Mapping):
         for name, values in grid.items():
-            if isinstance(values, (str, Mapping)) or not hasattr(values, "__len__"):
+            # A set has another order in the next process, and sweep.column with it.
+            unordered = isinstance(values, (str, bytes, Mapping, Set))
+            single = not hasattr(values, "__len__") or getattr(values, "ndim", 1) == 0
+            if unordered or single:
                 raise TypeError(
                     f"The grid has {name} = {values!r}, which is not a sequence of values. Pass a "
                     f"list; one value is a list of one."

@@ -3,6 +3,8 @@
 import collections
 import functools
 import hashlib
+import importlib
+import itertools
 import json
 import os
 import random
@@ -238,6 +240,9 @@ def test_an_error_names_the_point_and_what_was_there_stays(tmp_path, monkeypatch
         ({"x": 3, "k": [1]}, TypeError, "x = 3, which is not a sequence.*list of one"),
         ({"x": "ab", "k": [1]}, TypeError, "x = 'ab', which is not a sequence"),
         ({"x": iter([1]), "k": [1]}, TypeError, "not a sequence"),
+        ({"x": {1, 2}, "k": [1]}, TypeError, "not a sequence"),  # of which one is the first?
+        ({"x": np.array(3), "k": [1]}, TypeError, "not a sequence.*list of one"),
+        ({"x": torch.tensor(3), "k": [1]}, TypeError, "not a sequence.*list of one"),
         ({"x": [print], "k": [1]}, TypeError, "x takes the value.*builtin.*make the thing in"),
         ({"x": [np.ones(2)], "k": [1]}, TypeError, "x takes the value.*ndarray"),
         ({"x": [1, 2, 1], "k": [1]}, ValueError, r"\{'x': 1, 'k': 1\} twice.*number the rep"),
@@ -272,6 +277,9 @@ def returns(value):
         ({"a": [[1], [1, 2]]}, "'a', a list"),
         ({"a": ["x"]}, "'a', a list"),
         ({"a": torch.ones(2, dtype=torch.bfloat16)}, "'a', a Tensor"),
+        ({"a": np.ma.array([1.0, 2.0], mask=[0, 1])}, "'a', a MaskedArray.*what is masked"),
+        ({"a": np.timedelta64(5, "ns")}, "'a', a timedelta64"),
+        ({"a": 1j}, "'a', a complex.*not a real number"),
         (print, "'value', a builtin"),
     ],
 )
@@ -353,6 +361,69 @@ def test_damage_in_the_store_is_named(tmp_path):
         run_sweep(measure, GRID, store=tmp_path)
 
 
+def test_no_bit_that_is_turned_over_changes_a_result(tmp_path):
+    point, file = {"a": 1}, tmp_path / "point-a.npz"
+    value = {"y": 2.5, "v": np.arange(2.0), "s": "word"}
+    content = stores.pack(point, value)
+    for place, bit in itertools.product(range(len(content)), (1, 128)):
+        changed = bytearray(content)
+        changed[place] ^= bit
+        file.write_bytes(changed)
+        try:
+            found = stores.read(file, point)
+        except ValueError:
+            continue
+        # A bit of the date, say.
+        assert (found["y"], found["v"].tolist(), found["s"]) == (2.5, [0.0, 1.0], "word")
+
+
+def test_of_two_that_begin_at_once_the_second_sees_the_first(tmp_path, monkeypatch):
+    link = os.link
+
+    def overtaken(half, file):
+        monkeypatch.setattr(os, "link", link)
+        stores.open_store(tmp_path, measure, seed=1)
+        link(half, file)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    with pytest.raises(ValueError, match=r"another function or seed \(of seed 1\)"):
+        run_sweep(measure, GRID, store=tmp_path)
+    assert not measure.calls
+    assert [p.name for p in tmp_path.iterdir()] == ["sweep.json"]
+
+
+def test_a_disk_without_links_will_do(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", unknown)
+    assert run_sweep(measure, GRID, store=tmp_path).computed == 6
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json"] + 6 * [".npz"]
+    with pytest.raises(ValueError, match="of seed 0"):
+        run_sweep(measure, GRID, store=tmp_path, seed=1)
+
+
+def test_where_nothing_can_be_written_nothing_is_computed(tmp_path, monkeypatch):
+    whole = run_sweep(measure, GRID, store=tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    measure.calls.clear()
+    with pytest.raises(PermissionError, match=r"lacks 2 of the points.*Copy the folder"):
+        run_sweep(measure, {"x": [2, 9], "k": [1, 2]}, store=tmp_path)
+    assert not measure.calls
+    (half := next(tmp_path.glob("*.npz")).with_suffix(".0.tmp")).touch()
+
+    def denied(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    assert run_sweep(measure, GRID, store=tmp_path).results[0]["y"] == whole.results[0]["y"]
+    monkeypatch.undo()
+    run_sweep(measure, {"x": [2], "k": [7]}, store=tmp_path)
+    assert half.exists()  # of another point than this grid's
+    run_sweep(measure, GRID, store=tmp_path)
+    assert not half.exists()
+
+
 def test_a_pickle_in_the_store_is_not_opened(tmp_path):
     run_sweep(measure, {"x": [1], "k": [1]}, store=tmp_path)
     (file,) = tmp_path.glob("point-*.npz")
@@ -369,8 +440,10 @@ def test_a_pickle_in_the_store_is_not_opened(tmp_path):
 # --- what a function is
 
 CODE = """
-    import functools
+    import collections, functools, types
     import numpy as np
+    import torch
+    from implicit_bias.models.deep_conv import ConvNetwork
     from dataclasses import dataclass
     N = 3
     TABLE = np.arange(4.0)
@@ -400,12 +473,58 @@ CODE = """
 
     one, two = make(1), make(2)
 
+    def doubled(g):
+        @functools.wraps(g)
+        def wrapper(*a):
+            return 2 * g(*a)
+        return wrapper
+
+    @functools.cache
+    @doubled
+    def kept():
+        return 5
+
+    class Slots:
+        __slots__ = ("v",)
+        def __init__(self, v):
+            self.v = v
+        def get(self):
+            return self.v - 1
+
+    class Lazy:
+        @functools.cached_property
+        def table(self):
+            return 7
+
+    class Counts(dict):
+        def total(self):
+            return sum(self.values())
+
+    HELD = Slots(11)
+    GET = Slots(12).get
+    QUEUE = collections.deque([13])
+    NAMES = types.SimpleNamespace(a=14)
+    LOOK_UP = {"a": 15}.get
+    VIEW = types.MappingProxyType({"a": 16})
+    OBJECTS = np.array([17, "a"], dtype=object)
+    DRAWS = np.random.default_rng(18)
+    NET = ConvNetwork((1, 4, 4), 2, (2,), activation=torch.relu)
+    SPARSE = torch.tensor([0.0, 19.0]).to_sparse()
+    EACH = np.vectorize(lambda v: 20 * v)
+    COUNTS = Counts(a=21)
+    HIDDEN = 22
+    KNOWN = lambda v: v in {"a", "b", "c", "d", "e", "f"}
+
     def unused():
         return 1
 
     def f(x, seed, power=2):
         '''Documented.'''
         UNUSED = x  # not the one of the module
+        class Local:
+            seen = HIDDEN
+        kept(), HELD.v, GET(), Lazy().table, QUEUE, NAMES, LOOK_UP, VIEW, OBJECTS, DRAWS, NET
+        SPARSE, EACH, COUNTS.total(), KNOWN, Local
         return [helper(v) for v in TABLE] + [Model().go(), BOX.a, SCALE(x), one(x), two(x)]
 """
 
@@ -453,10 +572,27 @@ def test_what_does_nothing_does_not_count(tmp_path, old, new):
         ("rate = 0.1", "rate = 0.2", {"Base.rate"}),
         ("Model(Base)", "Model", {"Model", "Base", "Base.rate"}),
         ("Box(2)", "Box(3)", {"BOX"}),
-        ("2 * v", "3 * v", {"<lambda>"}),
+        ("2 * v", "3 * v", {"<lambda>", "<lambda>'", "<lambda>''"}),
         ("return v * c", "return v / c", {"make.<locals>.inner", "make.<locals>.inner'"}),
         ("make(1)", "make(3)", {"c"}),
         ("make(2)", "make(3)", {"c'"}),
+        ("return 5", "return 6", {"kept'"}),
+        ("return 2 * g", "return 3 * g", {"kept"}),
+        ("Slots(11)", "Slots(12)", {"HELD"}),
+        ("self.v - 1", "self.v - 2", {"Slots.get"}),
+        ("Slots(12)", "Slots(13)", {"GET"}),
+        ("return 7", "return 8", {"Lazy.table"}),
+        ("deque([13])", "deque([14])", {"QUEUE"}),
+        ("a=14", "a=15", {"NAMES"}),
+        ('"a": 15', '"a": 16', {"LOOK_UP"}),
+        ('"a": 16', '"a": 17', {"VIEW"}),
+        ("[17,", "[18,", {"OBJECTS"}),
+        ("rng(18)", "rng(19)", {"DRAWS"}),
+        ("torch.relu", "torch.tanh", {"NET"}),
+        ("19.0", "20.0", {"SPARSE"}),
+        ("20 * v", "21 * v", {"<lambda>'", "<lambda>''", "<lambda>"}),
+        ("sum(self", "len(self", {"Counts.total"}),
+        ("HIDDEN = 22", "HIDDEN = 23", {"HIDDEN"}),
     ],
 )
 def test_what_counts_is_noticed_and_named(tmp_path, old, new, named):
@@ -485,6 +621,42 @@ def test_what_partial_binds_counts(tmp_path):
     assert sweep.results[0]["y"] == 9
     with pytest.raises(ValueError, match="changed since: what partial binds"):
         run_sweep(bound[0], {"x": [3]}, store=tmp_path)
+
+
+def test_functions_that_partial_binds_are_looked_into(tmp_path):
+    code = """
+        import functools
+        def g(x):
+            return x
+        def run(x, seed, act):
+            return act(x)
+        f = functools.partial(run, act=g)
+    """
+    a, b = parts_of(tmp_path, code), parts_of(tmp_path, code.replace("return x", "return -x"))
+    assert {k for k in a if a[k] != b[k]} == {"g"}
+
+
+def test_a_file_edited_after_its_import_is_refused_until_it_is_read_again(tmp_path, monkeypatch):
+    """Or else what the old text computes would be stored as what the new one does."""
+    path = tmp_path / "edited_module.py"
+    path.write_text("def f(x, seed):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # compared by whole seconds
+    module = importlib.import_module("edited_module")
+    before = fingerprint(module.f)
+    path.write_text("def f(x, seed):\n    return -2 * x\n")
+    with pytest.raises(ValueError, match=r"edited_module\.py was edited after f .*Reload"):
+        run_sweep(module.f, {"x": [1]}, store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    path.write_text("def f(x, seed: return x\n")
+    with pytest.raises(ValueError, match="was edited after f"):
+        fingerprint(module.f)
+    path.write_text("def f(x, seed):\n    return -2 * x\n\n\nUNUSED = 1\n")
+    importlib.reload(module)
+    assert fingerprint(module.f) != before
+    path.write_text(path.read_text() + "MORE = 2\n")  # behind it, where nothing moves
+    assert fingerprint(module.f) != before
+    del sys.modules["edited_module"]
 
 
 def test_functions_that_cannot_be_compared_are_refused(tmp_path):
@@ -618,8 +790,8 @@ def work(x, seed):
     return {"table": np.random.default_rng(seed).standard_normal(1000)}
 
 def killing(step, nth):
-    # Kill before or after the nth flush to the disk, or the nth change of name.
-    module, name = (os, "fsync") if "fsync" in step else (Path, "replace")
+    # Kill before or after the nth flush to the disk, or name, or change of name.
+    module, name = (Path if "replace" in step else os), step.split()[1]
     real, count = getattr(module, name), [0]
     def instead(*arguments):
         count[0] += 1
@@ -635,19 +807,22 @@ def killing(step, nth):
 if __name__ == "__main__":
     store = Path(sys.argv[1])
     run_sweep(work, {"x": range(5)}, store=store / "calm")
-    for step in ("before fsync", "after fsync", "before replace", "after replace"):
-        for nth in (1, 2, 4):  # the first is that of sweep.json
-            own = store / f"{step} {nth}"
-            pid = os.fork()
-            if not pid:
-                killing(step, nth)
-                run_sweep(work, {"x": range(5)}, store=own)
-                os._exit(0)
-            assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-            there = len(list(own.glob("point-*.npz")))
-            assert there == max(0, nth - 2 + (step == "after replace")), (step, nth, there)
-            sweep = run_sweep(work, {"x": range(5)}, store=own)
-            assert sweep.computed == 5 - there, (step, nth)
+    # The first flush, and the one link, are those of sweep.json.
+    moments = ["fsync 1", "fsync 2", "fsync 4", "link 1", "replace 1", "replace 3"]
+    for moment in [f"{when} {moment}" for when in ("before", "after") for moment in moments]:
+        when, what, nth = moment.split()
+        own = store / moment
+        pid = os.fork()
+        if not pid:
+            killing(f"{when} {what}", int(nth))
+            run_sweep(work, {"x": range(5)}, store=own)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+        there = len(list(own.glob("point-*.npz")))
+        expected = int(nth) - (1 if what == "replace" else 2) + (when + what == "afterreplace")
+        assert there == max(0, expected), (moment, there)
+        sweep = run_sweep(work, {"x": range(5)}, store=own)
+        assert sweep.computed == 5 - there, moment
 """
 
 
@@ -656,7 +831,7 @@ def test_killed_at_every_step_of_the_writing_it_loses_nothing(tmp_path):
     script.write_text(AT_A_STEP)
     python(script, tmp_path / "stores")
     folders = sorted((tmp_path / "stores").iterdir())
-    assert len(folders) == 13
+    assert len(folders) == 13  # twelve kills and none
     calm = contents(tmp_path / "stores" / "calm")
     assert len(calm) == 6
     for folder in folders:
