@@ -144,9 +144,9 @@ def normalise(
     Notes
     -----
     Source: L19, eqs. (1) and (7), which leave out the biases that absorbing batch normalisation
-    makes. Those count in no norm. Cross-entropies of the result belong in float64: with rho near
-    1e7 they differ from the logarithm of the number of classes by about 1e-6. Deep networks in the
-    l1 norm have rho above 1e38, whose outputs float32 could not even hold.
+    makes. Those count in no norm but the first layer's. Cross-entropies of the result belong in
+    float64: with rho near 1e7 they differ from the logarithm of the number of classes by about
+    1e-6. Deep networks in the l1 norm have rho above 1e38, whose outputs float32 could not hold.
 
     Examples
     --------
@@ -225,8 +225,11 @@ def rescale_channels(model: Any, spread: float = 1.0, seed: int = 0) -> Any:
     >>> bool((other(x) - network(x)).abs().max() < 1e-12), normalise(other).rho > 1.1
     (True, True)
     """
-    if not (math.isfinite(spread) and spread >= 0):
-        raise ValueError(f"spread = {spread!r} is no standard deviation. Pass a number such as 1.")
+    if not 0 <= spread <= 30:  # its exponential is used at some six of it, and squared
+        raise ValueError(
+            f"spread = {spread!r} is no standard deviation of logarithms between 0 and 30, from "
+            f"where on the weights would leave float64. Pass a number such as 1."
+        )
     generator = torch.Generator().manual_seed(as_count(seed, "seed", least=0))
     twin = prepared(model)
     with torch.no_grad():

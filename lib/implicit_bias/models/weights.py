@@ -105,6 +105,8 @@ def prepared(model: Any, homogeneous: bool = True) -> Any:
         )
     for name, p in model.named_parameters():
         as_real(p, f"parameter {name}")
+    for name, b in model.named_buffers():
+        as_real(b, f"buffer {name}")
     for name, m in model.named_modules():
         if isinstance(m, _BATCH_NORM) and m.running_mean is None:
             raise ValueError(
@@ -130,6 +132,12 @@ def prepared(model: Any, homogeneous: bool = True) -> Any:
             f"The activation {model.activation!r} is not homogeneous, s(cz) = c s(z) for c > 0, "
             f"and f is not a product of norms times a normalised f. Use torch.relu."
         )
+    for name, p in twin.named_parameters():
+        if not bool(torch.isfinite(p).all()):
+            raise ValueError(
+                f"A batch normalisation divides by a variance so small that {name}, which absorbs "
+                f"it, leaves float64. Give it a larger eps."
+            )
     if not linears(twin):
         raise ValueError("The model has no linear layer or convolution: nothing has a norm.")
     return twin
@@ -203,12 +211,14 @@ def layer_norms(model: Any, order: Order = "fro", first_bias: bool = True) -> Te
         weights that come in, such as (2, 1). A convolution's weights are taken as the matrix
         (filters, inputs times pixels of a filter), each number once, as L19 takes them.
     first_bias : bool
-        Whether the first layer's bias is a column of its weights; others never count.
+        Whether the first layer's bias, be it one that batch normalisation left there, is a column
+        of its weights; others never count.
 
     Raises
     ------
     TypeError, ValueError
-        If the model's layers or the norm are not known, or a parameter is not finite.
+        If the model's layers or the norm are not known, or a parameter or what batch normalisation
+        keeps is not finite.
 
     Notes
     -----
@@ -230,6 +240,24 @@ def layer_norms(model: Any, order: Order = "fro", first_bias: bool = True) -> Te
     layers = linears(prepared(model, homogeneous=False))
     sizes = [size_of(linear, orders, first_bias and not k) for k, linear in enumerate(layers)]
     return torch.tensor(sizes, dtype=torch.float64, device=layers[0].weight.device)
+
+
+def _over_paths(twin: Any, ones: Tensor, p: float) -> float:
+    """The sum over paths of products to the power p; for p = 0 the number of those not zero."""
+
+    def raise_(w: Tensor) -> None:
+        w.copy_(w.abs() ** p if p else w.abs().sign())
+
+    with torch.no_grad():
+        for w in twin.parameters():
+            raise_(w)
+        if isinstance(twin, ResidualNetwork):
+            for block in twin.blocks:
+                raise_(block.shortcut)
+            # Each path goes through the mean over pixels: a weight of 1 in their number.
+            pixels = math.prod(twin.features(ones).shape[2:])
+            twin.head.linear.weight.mul_(pixels ** (1 - p))
+        return float(twin(ones).sum())
 
 
 def path_norm(model: Any, p: float = 2.0, shape: Sequence[int] | None = None) -> float:
@@ -278,19 +306,12 @@ def path_norm(model: Any, p: float = 2.0, shape: Sequence[int] | None = None) ->
             )
     else:
         shape, twin.activation = twin.shape, nn.Identity()
-    with torch.no_grad():
-        for w in twin.parameters():
-            w.copy_(w.abs() ** p)
-        ones = torch.ones(1, *(as_count(s, "an entry of shape") for s in shape))
-        ones = ones.to(next(twin.parameters()))
-        if isinstance(twin, ResidualNetwork):
-            for block in twin.blocks:
-                block.shortcut.copy_(block.shortcut.abs() ** p)
-            # Each path goes through the mean over pixels: a weight of 1 in their number.
-            pixels = math.prod(twin.features(ones).shape[2:])
-            twin.head.linear.weight.mul_(pixels ** (1 - p))
-        total = float(twin(ones).sum())
-    if not 0 <= total < math.inf:
+    ones = torch.ones(1, *(as_count(s, "an entry of shape") for s in shape))
+    ones = ones.to(next(twin.parameters()))
+    total = _over_paths(copy.deepcopy(twin), ones, p)
+    # Powers may vanish that are not zero.
+    lost = total < 1e-290 and _over_paths(twin, ones, 0) > 0
+    if lost or not total < math.inf:
         raise ValueError(
             f"The sum over paths of products to the power {p} is {total}, outside float64. Pass a "
             f"smaller p, or the normalised model."

@@ -363,6 +363,32 @@ def test_path_norm_grows_with_the_function_and_not_with_its_channels(name):
         assert path_norm(rescale_channels(f), p) == pytest.approx(path_norm(f, p), rel=1e-12)
 
 
+def test_path_norms_below_float64_are_refused_and_no_path_is_zero():
+    f = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).double()
+    with torch.no_grad():
+        for p in f.parameters():
+            p.fill_(1e-120)
+    assert path_norm(f, 1, shape=(2,)) == pytest.approx(4e-240, rel=1e-14)
+    with pytest.raises(ValueError, match=r"power 2 is 0\.0, outside float64"):
+        path_norm(f, 2, shape=(2,))
+    with torch.no_grad():
+        f[0].weight[0], f[2].weight[0, 1] = 0, 0
+    assert path_norm(f, 2, shape=(2,)) == 0
+
+
+@pytest.mark.parametrize("name", ["batch norm", "residual"])
+def test_batch_normalisation_may_have_seen_next_to_no_variance(name):
+    f, x = made(name), images(seed=4)
+    for m in f.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_var[0] = 0.0
+            m.running_var[1] = 1e-30
+    record = normalise(f)
+    with torch.no_grad():
+        # Channels of weight 1/sqrt(1e-5), 300 times that of the others, layer after layer.
+        assert difference(record.rho * record(x), f(x)) < 1e-12
+
+
 # ---- the same function with other norms
 
 
@@ -411,6 +437,12 @@ def broken():
     return f
 
 
+def normed(mean=0.0, variance=1.0, eps=1e-5):
+    f = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, eps=eps), nn.ReLU(), nn.Linear(3, 1))
+    f[1].running_mean[1], f[1].running_var[1] = mean, variance
+    return f
+
+
 def zero(layer=1):
     f = NETWORKS["biases"]()
     with torch.no_grad():
@@ -434,6 +466,9 @@ def huge():
         (lambda: Own(SHAPE, 3), TypeError, "Own has its own forward"),
         (weight_normalised, ValueError, "computed from others.*remove_parametrizations"),
         (shared, ValueError, "share their weights"),
+        (lambda: normed(mean=math.nan), ValueError, r"buffer 1\.running_mean has a NaN"),
+        (lambda: normed(variance=math.inf), ValueError, r"buffer 1\.running_var has a NaN or inf"),
+        (lambda: normed(variance=0.0, eps=0.0), ValueError, r"variance so small that 0\.weight"),
         (broken, ValueError, r"parameter layers\.1\.linear\.weight has a NaN"),
         (
             lambda: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, track_running_stats=False)),
@@ -491,6 +526,7 @@ def test_parts_that_are_not_homogeneous_are_refused(part):
         (lambda: path_norm(made("sequential"), 2, SHAPE), ValueError, "pooling layer has no weig"),
         (lambda: rescale_channels(made("biases"), -1.0), ValueError, r"spread = -1\.0 is no stand"),
         (lambda: rescale_channels(made("biases"), math.nan), ValueError, "spread = nan"),
+        (lambda: rescale_channels(made("biases"), 300), ValueError, "spread = 300 .*leave float64"),
         (lambda: rescale_channels(made("biases"), 1.0, -1), ValueError, "seed = -1"),
         (
             lambda: rescale_channels(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(4, 2))),
