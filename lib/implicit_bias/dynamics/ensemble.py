@@ -44,7 +44,7 @@ class EnsemblePath:
         ended, what they were then; of one that diverged, inf.
     errors : Tensor, shape (k, m)
         Shares of the training examples that are not classified as labelled; nan for a loss of
-        the caller's own.
+        the caller's own, and of a network that diverged.
     stopped : tuple of str
         For each network "reached" (its loss the target), "budget" (out of epochs) or "diverged":
         its loss was not finite, and the model is that of the record before.
@@ -226,6 +226,8 @@ def train_ensemble(
         )
     if not (math.isfinite(decay) and decay >= 0):
         raise ValueError(f"decay = {decay} must not be negative; 0 is none.")
+    if target is not None and not math.isfinite(target):
+        raise ValueError(f"target = {target}, which no loss comes to. Pass a number, or None.")
     if loss is None:
         _check_classes(stack, x, targets)
         targets = targets.to(torch.int64)
@@ -335,7 +337,7 @@ class _Run:
         for place, (j, value) in enumerate(zip(self.active, losses, strict=True)):
             now[j], errors[j] = value, float(wrong[place])
             if not math.isfinite(value):
-                now[j], self.stopped[j] = math.inf, "diverged"
+                now[j], errors[j], self.stopped[j] = math.inf, math.nan, "diverged"
                 if not self.ends[j]:  # from the start
                     self.ends[j] = self.stack.state(place)
                 continue

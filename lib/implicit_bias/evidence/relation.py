@@ -166,9 +166,15 @@ def linear_relation(train: Any, test: Any) -> Line:
     rest = ((v - fit.slope * u - fit.intercept) ** 2).sum()
     r2 = 1 - float(rest / ((v - v.mean()) ** 2).sum())
     slope = float(fit.slope) * (dy / dx)
+    intercept = y0 + dy * float(fit.intercept) - slope * x0
+    if not math.isfinite(slope) or not math.isfinite(intercept):
+        raise ValueError(
+            f"train varies by {dx:g} and test by {dy:g}: the line through them leaves float64. "
+            f"Divide each by a number of its size."
+        )
     return Line(
         slope=slope,
-        intercept=y0 + dy * float(fit.intercept) - slope * x0,
+        intercept=intercept,
         r2=r2,
         adjusted_r2=1 - (1 - r2) * (x.size - 1) / (x.size - 2),
         rmse=dy * math.sqrt(rest / (x.size - 2)),
@@ -202,13 +208,11 @@ def _taus(a: Matrix, b: Matrix, counts: Matrix) -> Matrix:
 
 def _spearmans(a: Matrix, b: Matrix, counts: Matrix) -> Matrix:
     """Spearman's correlation of such samples: that of the ranks, the middle one for ties."""
-    n = counts.sum(1, keepdims=True)
 
     def centred(v: Matrix) -> Matrix:
-        # Those below minus those above, over two: the rank up to a constant, exact in float64.
-        ranks = counts @ _signs(v).T / 2
-        middle: Matrix = ranks - (counts * ranks).sum(1, keepdims=True) / n
-        return middle
+        # Those below minus those above, over two: the rank less the mean rank, exact in float64.
+        ranks: Matrix = counts @ _signs(v).T / 2
+        return ranks
 
     A, B = centred(a), centred(b)
     size = np.sqrt((counts * A**2).sum(1) * (counts * B**2).sum(1))

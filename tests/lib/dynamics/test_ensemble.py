@@ -210,6 +210,8 @@ def test_a_network_that_diverges_leaves_the_others_alone():
     assert path.stopped == ("budget", "diverged", "budget", "budget")
     assert path.losses[0, 1].isfinite()
     assert (path.losses[1:, 1] == float("inf")).all()
+    assert path.errors[1:, 1].isnan().all()  # no share of anything: NaNs have a largest, too
+    assert path.errors[:, [0, 2, 3]].isfinite().all()
     for p, q in zip(path.models[1].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(p, q)  # as it was when its loss was last a number
     calm = train_ensemble(models, x, labels, learning_rate=0.05, epochs=5, batch=5)
@@ -328,6 +330,7 @@ def averaging():
             ValueError,
             r"shape \(22,\) for one network.*the mean over",
         ),
+        ({"target": float("nan")}, ValueError, "target = nan, which no loss comes to"),
         ({"seed": [1, 2]}, ValueError, "seed has 2 values for 4 networks"),
         ({"seed": -1}, ValueError, "seed = -1"),
         ({"seed": [1, 2, 3, 0.5]}, TypeError, "entry of seed = 0.5"),

@@ -281,6 +281,11 @@ def test_a_third_that_fixes_one_of_them_leaves_nothing(method):
         (lambda: linear_relation([1, 2, math.nan], [1, 2, 3]), ValueError, "train has a NaN"),
         (lambda: linear_relation([1, 2, 3], [1, 2, math.inf]), ValueError, "test has a NaN or inf"),
         (lambda: linear_relation([1, 2, 3], [1, 2, 3j]), TypeError, "test is complex"),
+        (
+            lambda: linear_relation([0, 1e-300, 3e-300], [0, 1e300, 1e299]),
+            ValueError,
+            "train varies by 3e-300 and test by 1e.300: .* leaves float64. Divide",
+        ),
         (lambda: kendall([1, 2, 3], [1, 2, 3]), ValueError, "a, b need.*for 4 networks"),
         (lambda: kendall([1] * 4, range(4)), ValueError, "All entries of a are 1.*Pass networks"),
         (lambda: kendall(range(4), range(4), repeats=99), ValueError, "repeats = 99 is too small"),
