@@ -195,10 +195,12 @@ def train_ensemble(
 
     Notes
     -----
-    Losses are means over examples, as in L19, so that a learning rate keeps its meaning when the
-    batch changes. Where several networks would do the same sums in another order, theirs differ
-    from those of a network alone by rounding, which training enlarges. Repeated calls give the
-    same numbers on the same machine; on a GPU deterministic kernels are asked for, without TF32.
+    In training a network may change its buffers in place, as batch normalisation does; one that
+    ``forward`` replaces stays as it was. Losses are means over examples, as in L19, so that a
+    learning rate keeps its meaning when the batch changes. Where several networks would do the
+    same sums in another order, theirs differ from those of a network alone by rounding, which
+    training enlarges. Repeated calls give the same numbers on the same machine; on a GPU
+    deterministic kernels are asked for, without TF32.
     What is saved is the overhead of calls: on one core, 24 networks of 8 and 16 filters on 16 x 16
     images take a quarter of a loop's time with batches of 16, and less than half with 32; with 24
     and 34 filters 0.5 to 0.8 of it, and with all images at once nothing is saved.
@@ -307,15 +309,17 @@ class _Run:
         outputs = stack.outputs(x, own=len(own) > 1)
         total = torch.func.vmap(self.mean_loss)(outputs, y).sum()
         names = list(stack.parameters)
-        slopes = torch.autograd.grad(total, [stack.parameters[k] for k in names])
+        slopes = torch.autograd.grad(total, [stack.parameters[k] for k in names], allow_unused=True)
         with torch.no_grad():
             for name, slope in zip(names, slopes, strict=True):
                 p, v = stack.parameters[name].detach(), self.velocity[name]
+                stack.parameters[name] = p
+                if slope is None:  # nothing depends on it: torch's optimisers leave it alone
+                    continue
                 v.mul_(self.momentum).add_(slope)
                 if self.decay:
                     v.add_(p, alpha=self.decay)
                 p.sub_(self.rates.reshape(-1, *[1] * (p.ndim - 1)) * v)
-                stack.parameters[name] = p
 
     def record(self, epoch: int) -> None:
         """Measures the losses, and lets networks go that have ended."""

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -108,6 +109,20 @@ def check_models(models: Sequence[nn.Module]) -> None:
                 "A batch normalisation with momentum=None averages over all steps, for which it "
                 "reads its counter as a number; stacked, there are several. Pass a momentum."
             )
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is None:
+            raise ValueError(
+                "A batch normalisation keeps no running mean, so that the answer to one example "
+                "depends on the others, and a loss on how they are divided for its evaluation. Use "
+                "track_running_stats=True."
+            )
+
+
+def _are_equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return type(a) is type(b) and torch.equal(a, b)
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return bool(a == b)
 
 
 def _difference(first: nn.Module, other: nn.Module) -> str:
@@ -123,13 +138,16 @@ def _difference(first: nn.Module, other: nn.Module) -> str:
     for (name, a), b in zip(first.named_modules(), other.modules(), strict=True):
         if type(a) is not type(b):
             return f"{name or 'it'} is a {type(b).__name__}"
+        for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+            kinds_of_hooks = [[type(h) for h in vars(module)[hooks].values()] for module in (a, b)]
+            if kinds_of_hooks[0] != kinds_of_hooks[1]:
+                return f"{name or 'it'} has other hooks"
         for key in sorted({*vars(a), *vars(b)}):
             # An activation, say, which is a function and no module, does not print.
             mine, its = vars(a).get(key), vars(b).get(key)
             if key.startswith("_") or key == "training" or mine is its:
                 continue
-            equal = mine == its
-            if not (bool(equal.all()) if isinstance(equal, Tensor) else bool(equal)):
+            if not _are_equal(mine, its):
                 return f"{key} = {its!r} instead of {mine!r}"
     return ""
 

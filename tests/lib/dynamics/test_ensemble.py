@@ -165,6 +165,34 @@ def test_what_does_not_learn_stays():
         assert not torch.equal(new.layers[1].linear.weight, old.layers[1].linear.weight)
 
 
+class Half(nn.Module):
+    """Of which a part is not used, and the other has its weights twice."""
+
+    def __init__(self, seed, table=(1.0, 2.0)):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.used, self.again = nn.Linear(36, 36), nn.Linear(36, 36)
+            self.unused, self.last = nn.Linear(36, 2), nn.Linear(36, CLASSES)
+        self.again.weight = self.used.weight
+        self.table = np.array(table)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.again(torch.relu(self.used(x.flatten(1))))))
+
+
+def test_weights_may_be_shared_within_a_network_or_not_used():
+    models, (x, labels) = [Half(seed).double() for seed in range(M)], data()
+    setting = {"momentum": 0.9, "decay": 0.1, "seed": 4}
+    path = train_ensemble(models, x, labels, learning_rate=0.05, epochs=4, batch=5, **setting)
+    for j, (new, old) in enumerate(zip(path.models, models, strict=True)):
+        expected, losses = alone(old, x, labels[j], 0.05, 4, 5, *setting.values())
+        torch.testing.assert_close(path.losses[:, j].tolist(), losses, rtol=1e-12, atol=1e-13)
+        assert new.again.weight is new.used.weight
+        torch.testing.assert_close(new.used.weight, expected.used.weight, rtol=1e-11, atol=1e-12)
+        assert torch.equal(new.unused.weight, old.unused.weight)  # no decay either, as torch does
+
+
 # --- records and ends
 
 
@@ -285,6 +313,17 @@ def frozen():
     return models
 
 
+def hooked():
+    models = networks()
+    models[3].layers[0].register_forward_hook(lambda module, args, out: 2 * out)
+    return models
+
+
+def untracked():
+    norm = {"track_running_stats": False}
+    return [nn.Sequential(nn.BatchNorm2d(1, **norm), nn.Flatten(), nn.Linear(36, 3))] * 4
+
+
 def averaging():
     norm = {"momentum": None}
     return [nn.Sequential(nn.BatchNorm2d(1, **norm), nn.Flatten(), nn.Linear(36, 3))] * 2
@@ -306,6 +345,13 @@ def averaging():
         ({"models": frozen()}, ValueError, "Network 1.*do not learn"),
         ({"models": [*networks(m=3), *networks(torch.float32, 1)]}, ValueError, "one precision"),
         ({"models": dropout()}, ValueError, "dropout.*Take it out"),
+        ({"models": hooked()}, ValueError, "Network 3.*layers.0 has other hooks"),
+        ({"models": untracked()}, ValueError, "keeps no running mean.*track_running_stats"),
+        (
+            {"models": [Half(0), Half(1, (1.0, 3.0)), Half(2), Half(3)]},
+            ValueError,
+            "Network 1.*table = array",
+        ),
         ({"models": averaging(), "labels": [0] * N}, ValueError, "momentum=None"),
         ({"x": np.zeros((0, *SHAPE))}, ValueError, "no examples"),
         ({"x": with_hole(data()[0])}, ValueError, "x has a NaN"),
