@@ -206,6 +206,18 @@ def test_a_block_by_hand():
     torch.testing.assert_close(record(x).flatten(), torch.tensor([249.0, 697.0]).double() / 224)
 
 
+def test_a_shortcut_may_have_any_sign():
+    f, x = made("residual, biases"), images()
+    f.blocks[0].shortcut.fill_(-0.5)
+    f.blocks[1].shortcut.fill_(0.0)
+    record = normalise(f)
+    with torch.no_grad():
+        assert difference(record.rho * record(x), f(x)) < 1e-13
+    first, branch = record.model.blocks[0], layer_norms(record.model)[2]
+    assert float(first.shortcut) < 0
+    assert float(first.shortcut.abs() + branch) == pytest.approx(1, rel=1e-13)
+
+
 def test_the_network_given_is_left_as_it_was():
     f = made("batch norm").train()
     before = copy.deepcopy(f.state_dict())
@@ -539,6 +551,14 @@ def test_parts_that_are_not_homogeneous_are_refused(part):
             ),
             ValueError,
             "takes 2 inputs in another order, or in groups",
+        ),
+        (
+            # Each row of pixels is a vector of its own: the channels are not among the inputs.
+            lambda: rescale_channels(
+                nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(1, 2), nn.ReLU(), nn.Linear(4, 2))
+            ),
+            ValueError,
+            "4 channels is followed by one that takes 4 inputs in another order",
         ),
     ],
 )
