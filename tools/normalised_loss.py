@@ -32,7 +32,6 @@ from torch import nn
 TARGETS = (0.05, 0.02, 0.005)
 STOPS = (*(str(t) for t in TARGETS), "later")
 LATER = 10  # epochs after the last target
-PRETRAINING = 10
 MOMENTUM = 0.9
 SCALES = (0.5, 0.7, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -54,13 +53,17 @@ class Case:
     rate: float
     repeats: int = 2
     kinds: tuple[str, ...] = ("start", "pretrained", "noisy")
+    power: float = 1.5  # of the scale, by which the step is divided
+    pretraining: int = 40  # epochs
 
 
 CASES = {
     "digits": Case("digits", 1000, 797, "filters of 3 x 3", 32, 0.02),
-    "glyphs": Case("glyphs", 4000, 2000, "filters of 5 x 5", 32, 0.02),
-    "batch-norm": Case("small-glyphs", 2000, 2000, "batch norm", 50, 0.02),
-    "residual": Case("small-glyphs", 2000, 2000, "residual", 100, 0.05, 4, ("start",)),
+    "glyphs": Case("glyphs", 4000, 2000, "filters of 5 x 5", 32, 0.02, pretraining=10),
+    "batch-norm": Case(
+        "small-glyphs", 2000, 2000, "batch norm", 100, 0.05, power=0.0, pretraining=30
+    ),
+    "residual": Case("digits", 1000, 797, "residual", 50, 0.05, 4, ("start",), 0.0),
     "colour": Case("colour-glyphs", 2000, 2000, "strided", 32, 0.02),
     "cifar10": Case("cifar10", 50000, 10000, "as in L19", 100, 0.01),
 }
@@ -71,7 +74,7 @@ NETWORKS: dict[str, Callable[..., Any]] = {
         *a, (12, 24), size=5, stride=3, padding=1, **k
     ),
     "batch norm": lambda *a, **k: ConvNetwork(*a, (8, 16, 16, 32), batch_norm=True, **k),
-    "residual": lambda *a, **k: ResidualNetwork(*a, (6, 12), 1, **k),
+    "residual": lambda *a, **k: ResidualNetwork(*a, (8, 16), 1, **k),
     "strided": lambda *a, **k: ConvNetwork(*a, (8, 16), bias="first", **k),
     "as in L19": lambda *a, **k: FilterNetwork(*a, **k),
 }
@@ -120,7 +123,7 @@ def train_nets(
     nets = design(case, kind, quick)
     nets = nets if only is None else [nets[only]]
     models: Any = [network(case, train, scale, own) for _, _, scale, own in nets]
-    rates = [settings.rate / max(1.0, scale) ** 1.5 for _, _, scale, _ in nets]
+    rates = [settings.rate / max(1.0, scale) ** settings.power for _, _, scale, _ in nets]
     epochs = np.zeros(len(nets), dtype=int)
     found: dict[str, Any] = {}
 
@@ -145,7 +148,7 @@ def train_nets(
 
     if kind == "pretrained":
         pre = [train.with_random_labels(dose, seed=own).labels for _, dose, _, own in nets]
-        stage(pre, PRETRAINING, 0, None)
+        stage(pre, settings.pretraining, 0, None)
     labels = [labelled(train, what, dose, own).labels for what, dose, _, own in nets]
     limits = EPOCHS[kind]
     for k, stop in enumerate(STOPS if only is None else STOPS[:1]):
@@ -260,15 +263,17 @@ def header(case: str, quick: bool) -> Iterator[str]:
     shapes = [tuple(layer.linear.weight.shape) for layer in example.layers]
     yield f"network: {given.network}, weights of shapes {' '.join(map(str, shapes))}"
     yield f"parameters: {example.size}"
+    step = f"step {given.rate:g}"
+    if given.power:
+        step += f" (over scale^{given.power:g} if the scale is above 1)"
     yield (
-        f"training: mean cross-entropy, batches of {given.batch}, step {given.rate:g} (over "
-        f"scale^1.5 if the scale is above 1), momentum {MOMENTUM:g} from zero at each stage, "
-        f"float32"
+        f"training: mean cross-entropy, batches of {given.batch}, {step}, momentum {MOMENTUM:g} "
+        f"from zero at each stage, float32"
     )
     yield (
         "kinds: start (dose: scale of the start), pretrained (share of labels drawn at random for "
-        f"{PRETRAINING} epochs of pretraining), corrupted (share drawn at random for good), random "
-        f"(all of them, of the test images too)"
+        f"{given.pretraining} epochs of pretraining), corrupted (share drawn at random for good), "
+        "random (all of them, of the test images too)"
     )
     yield (
         f"stops: training loss {', '.join(map(str, TARGETS))}, at the first epoch at or below it; "
