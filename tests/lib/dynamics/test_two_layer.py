@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from implicit_bias.dynamics.two_layer import (
+from implicit_bias import (
     two_layer_descent,
     two_layer_flow,
     two_layer_gradient,
