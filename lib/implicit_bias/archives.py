@@ -1,18 +1,23 @@
 """Published data files: fetched once, by checksum, and read as they are laid out.
 
 A file counts only if its SHA-256 is the published one, so a download that was cut short, or a page
-of an airport's Wi-Fi in its place, is refused. Nothing here is unpickled: the binary editions of
-the CIFAR archives are bytes at fixed places.
+of an airport's Wi-Fi in its place, is refused. Nothing here is unpickled, and no archive is
+unpacked: the binary editions of the CIFAR archives are bytes at fixed places, read where they are.
+Every length is checked against what the file says of itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import math
 import os
 import struct
 import tarfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +26,8 @@ from torch import Tensor
 from implicit_bias.arrays import as_array
 
 __all__ = ["CIFAR10", "CIFAR100", "MNIST", "Archive", "NotDownloaded", "fetch"]
+
+_LARGEST = 2**28  # bytes of one array; the largest published one has 1.5e8
 
 
 class NotDownloaded(OSError):
@@ -103,12 +110,14 @@ def _folder() -> Path:
     return Path(named).expanduser() if named else Path(pooch.os_cache("implicit-bias"))
 
 
-def fetch(archive: Archive) -> Path:
+def fetch(archive: Archive, progress: bool = True) -> Path:
     """Returns where the archive lies on this machine, downloading it if it is not there yet.
 
     Parameters
     ----------
     archive : Archive
+    progress : bool
+        Whether a download shows a bar, if ``tqdm`` is there to draw it.
 
     Raises
     ------
@@ -129,6 +138,7 @@ def fetch(archive: Archive) -> Path:
     there = folder / archive.name
     wrong = ", which holds another file of that name (its checksum is wrong)"
     found = wrong if there.exists() else ""
+    bar = bool(progress) and find_spec("tqdm") is not None
     tried = []
     for url in archive.urls:
         try:
@@ -137,7 +147,7 @@ def fetch(archive: Archive) -> Path:
                 known_hash=f"sha256:{archive.sha256}",
                 fname=archive.name,
                 path=folder,
-                downloader=pooch.HTTPDownloader(chunk_size=2**16, timeout=30),
+                downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=30),
             )
         except (OSError, ValueError) as error:  # no network; a file cut short or not the file
             tried.append(f"  {url}: {error}")
@@ -145,11 +155,27 @@ def fetch(archive: Archive) -> Path:
             return Path(path)
     raise NotDownloaded(
         f"{archive.name} is not in {folder}{found}, and could not be "
-        f"downloaded:\n" + "\n".join(tried) + f"\nWith a network, try again. Without one, bring "
+        f"downloaded:\n" + "\n".join(tried) + f"\nWith a network, try again: files that came "
+        f"whole are kept, this one starts afresh. Without one, bring "
         f"the file from a machine that has it and put it into that folder (or set "
         f"IMPLICIT_BIAS_DATA to the folder where it is); its SHA-256 must be {archive.sha256}. "
         f"load_digits() and make_glyphs(n) need neither network nor files."
     )
+
+
+def _not_published(path: Path, what: str) -> ValueError:
+    return ValueError(
+        f"{path.name} {what}. It is not the published file: delete {path}, and the next call "
+        f"downloads it again."
+    )
+
+
+@contextlib.contextmanager
+def _decompressing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
+        raise _not_published(path, f"is damaged ({error})") from error
 
 
 def read_idx(path: Path) -> Tensor:
@@ -160,12 +186,48 @@ def read_idx(path: Path) -> Tensor:
     ValueError
         If it is not such a file, or holds more or fewer bytes than its header says.
     """
-    with gzip.open(path) as file:
-        raw = file.read()
-    if raw[:3] != b"\0\0\x08":
-        raise ValueError(f"{path.name} is not an IDX file of bytes: it begins with {raw[:3]!r}.")
-    shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
-    return as_array(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape))
+    with _decompressing(path), gzip.open(path) as file:
+        magic = file.read(4)
+        if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not magic[3]:
+            raise _not_published(path, f"is not an IDX file of bytes: it begins with {magic!r}")
+        lengths = file.read(4 * magic[3])
+        if len(lengths) < 4 * magic[3]:
+            raise _not_published(
+                path,
+                f"ends within its header: {magic[3]} lengths need {4 * magic[3]} bytes, and "
+                f"{len(lengths)} are there",
+            )
+        shape = struct.unpack(f">{magic[3]}I", lengths)
+        size = math.prod(shape)
+        if size > _LARGEST:
+            raise _not_published(path, f"says that it holds {size} bytes, which no such file does")
+        raw = file.read(size)
+        if len(raw) < size or file.read(1):
+            holds = f"{len(raw)}" if len(raw) < size else f"more than {size}"
+            raise _not_published(path, f"holds {holds} bytes of an array of shape {shape}")
+    return as_array(np.frombuffer(raw, np.uint8).reshape(shape))
+
+
+def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """What these files of the archive hold; nothing is unpacked, and no link is followed."""
+    found: dict[str, bytes] = {}
+    with _decompressing(path), gzip.open(path) as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
+        for info in tar:  # in the order of the file: going back would decompress it again
+            if info.name not in names:
+                continue
+            if info.name in found or not info.isreg() or info.issparse():
+                kind = "twice" if info.name in found else "as something else than a plain file"
+                raise _not_published(path, f"holds {info.name} {kind}")
+            if info.size > _LARGEST:
+                raise _not_published(path, f"holds {info.name} of {info.size} bytes")
+            file = tar.extractfile(info)
+            found[info.name] = b"" if file is None else file.read()
+        while raw.read(2**16):  # to the end of the file, where gzip compares its own checksum
+            pass
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise _not_published(path, f"does not hold {', '.join(missing)}")
+    return found
 
 
 def read_cifar(
@@ -174,15 +236,29 @@ def read_cifar(
     """Returns images (n, 3, 32, 32), labels (n,) and class names from a binary CIFAR archive.
 
     A record is ``label_bytes`` labels, the finest last, then 3 planes of 32 rows of 32 bytes.
+
+    Raises
+    ------
+    ValueError
+        If it is not such an archive, a part of it is missing or has no whole number of records,
+        or a label has no class.
     """
-    with tarfile.open(path) as tar:
-
-        def member(name: str) -> bytes:
-            file = tar.extractfile(name)
-            assert file is not None, name
-            return file.read()
-
-        raw = b"".join(member(name) for name in parts)
-        classes = tuple(member(names).decode().split())
-    records = as_array(np.frombuffer(raw, np.uint8).reshape(-1, label_bytes + 3 * 32 * 32))
-    return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1], classes
+    found = _members(path, [*parts, names])
+    record = label_bytes + 3 * 32 * 32
+    for name in parts:
+        if not found[name] or len(found[name]) % record:
+            raise _not_published(
+                path,
+                f"holds {name} of {len(found[name])} bytes, no whole number of records of {record}",
+            )
+    try:
+        classes = tuple(found[names].decode("ascii").split())
+    except UnicodeDecodeError as error:
+        raise _not_published(path, f"holds no names in {names} ({error})") from error
+    raw = np.frombuffer(b"".join(found[name] for name in parts), np.uint8)
+    records = as_array(raw.reshape(-1, record))
+    labels = records[:, label_bytes - 1]
+    highest = int(labels.max())
+    if highest >= len(classes):
+        raise _not_published(path, f"holds the label {highest}, and names {len(classes)} classes")
+    return records[:, label_bytes:].reshape(-1, 3, 32, 32), labels, classes

@@ -89,13 +89,15 @@ def _check_part(part: str) -> None:
         raise ValueError(f"part = {part!r} does not exist. Pass part='train' or part='test'.")
 
 
-def load_mnist(part: Literal["train", "test"] = "train") -> ImageData:
+def load_mnist(part: Literal["train", "test"] = "train", progress: bool = True) -> ImageData:
     """Returns MNIST: handwritten digits, 28 x 28, grey, 60,000 to train and 10,000 to test.
 
     Parameters
     ----------
     part : str
         "train" or "test".
+    progress : bool
+        Whether a download shows a bar.
 
     Raises
     ------
@@ -114,19 +116,21 @@ def load_mnist(part: Literal["train", "test"] = "train") -> ImageData:
     """
     _check_part(part)
     images, labels = (
-        archives.read_idx(archives.fetch(archives.MNIST[f"{part} {what}"]))
+        archives.read_idx(archives.fetch(archives.MNIST[f"{part} {what}"], progress))
         for what in ("images", "labels")
     )
     return ImageData(images[:, None], labels, _DIGITS)
 
 
-def load_cifar10(part: Literal["train", "test"] = "train") -> ImageData:
+def load_cifar10(part: Literal["train", "test"] = "train", progress: bool = True) -> ImageData:
     """Returns CIFAR-10: photographs, 32 x 32, in colour, 50,000 to train and 10,000 to test.
 
     Parameters
     ----------
     part : str
         "train" or "test".
+    progress : bool
+        Whether a download shows a bar.
 
     Raises
     ------
@@ -146,7 +150,7 @@ def load_cifar10(part: Literal["train", "test"] = "train") -> ImageData:
     batches = [f"data_batch_{i}" for i in range(1, 6)] if part == "train" else ["test_batch"]
     return ImageData(
         *archives.read_cifar(
-            archives.fetch(archives.CIFAR10),
+            archives.fetch(archives.CIFAR10, progress),
             [f"cifar-10-batches-bin/{batch}.bin" for batch in batches],
             "cifar-10-batches-bin/batches.meta.txt",
             label_bytes=1,
@@ -154,13 +158,15 @@ def load_cifar10(part: Literal["train", "test"] = "train") -> ImageData:
     )
 
 
-def load_cifar100(part: Literal["train", "test"] = "train") -> ImageData:
+def load_cifar100(part: Literal["train", "test"] = "train", progress: bool = True) -> ImageData:
     """Returns CIFAR-100: as CIFAR-10, with a hundred classes of 500 and 100 photographs.
 
     Parameters
     ----------
     part : str
         "train" or "test".
+    progress : bool
+        Whether a download shows a bar.
 
     Raises
     ------
@@ -179,7 +185,7 @@ def load_cifar100(part: Literal["train", "test"] = "train") -> ImageData:
     _check_part(part)
     return ImageData(
         *archives.read_cifar(
-            archives.fetch(archives.CIFAR100),
+            archives.fetch(archives.CIFAR100, progress),
             [f"cifar-100-binary/{part}.bin"],
             "cifar-100-binary/fine_label_names.txt",
             label_bytes=2,

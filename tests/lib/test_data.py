@@ -697,13 +697,272 @@ def test_the_cache_is_the_users_unless_named(monkeypatch, tmp_path):
     assert archives._folder() == tmp_path / "data"
 
 
-def test_what_is_not_idx_is_refused(tmp_path):
+# --- what a file holds
+
+
+def idx_bytes(*shape, content):
+    return b"\0\0\x08" + bytes([len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", r"not an IDX file of bytes: it begins with b''"),
+        (b"\0\0\x08", "not an IDX file of bytes"),
+        (b"\0\0\x08\0", "not an IDX file of bytes"),  # an array without dimensions
+        (b"\0\0\x0d\1 floats", "not an IDX file of bytes"),
+        (b"\0\0\x08\2\0\0\0\2\0\0", "within its header: 2 lengths need 8 bytes, and 6 are"),
+        (idx_bytes(2, 3, content=b"12345"), r"holds 5 bytes of an array of shape \(2, 3\)"),
+        (idx_bytes(2, 3, content=b"1234567"), "holds more than 6 bytes"),
+        (idx_bytes(2, 3, content=b""), "holds 0 bytes"),
+        (idx_bytes(2**31, 2**31, content=b"1"), f"holds {2**62} bytes, which no such file does"),
+    ],
+)
+def test_what_is_not_idx_is_refused(tmp_path, raw, message):
     path = tmp_path / "a.gz"
-    path.write_bytes(gzip.compress(b"\0\0\x0d\1 floats"))
-    with pytest.raises(ValueError, match="not an IDX file of bytes"):
+    path.write_bytes(gzip.compress(raw))
+    with pytest.raises(ValueError, match=rf"(?s)a\.gz.*{message}.*delete .*a\.gz.*again"):
         archives.read_idx(path)
-    # Seven bytes where the header says six, and five: neither is an array of 2 x 3.
-    for content in (b"1234567", b"12345"):
-        path.write_bytes(gzip.compress(b"\0\0\x08\2" + struct.pack(">2I", 2, 3) + content))
-        with pytest.raises(ValueError, match="reshape"):
+
+
+def test_idx_of_any_dimension_comes_back(tmp_path):
+    path = tmp_path / "a.gz"
+    for shape in [(7,), (2, 3), (2, 1, 3, 2), (0, 3)]:
+        array = pixels(0, *shape)
+        path.write_bytes(idx(array))
+        np.testing.assert_array_equal(archives.read_idx(path), array)
+
+
+def damaged(whole):
+    """The same file cut at a few places, with a byte changed, and something else entirely."""
+    for cut in (0, 5, 12, len(whole) // 2, len(whole) - 9, len(whole) - 1):
+        yield whole[:cut]
+    middle = len(whole) // 2
+    yield whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    yield b"<html>Please log in</html>"
+
+
+def test_damaged_gzip_files_are_refused(tmp_path):
+    path = tmp_path / "a.gz"
+    for raw in damaged(idx(pixels(0, 20, 30))):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=r"a\.gz is (damaged|not an IDX)"):
             archives.read_idx(path)
+
+
+CIFAR_PARTS, CIFAR_NAMES = ["c/1.bin", "c/2.bin"], "c/names.txt"
+
+
+def cifar_members(**other):
+    members = {
+        "c/1.bin": records(pixels(0, 2, 3, 32, 32), [1, 0]),
+        "c/2.bin": records(pixels(1, 1, 3, 32, 32), [2]),
+        "c/names.txt": b"cat\ndog\nfrog\n",
+    }
+    return members | {f"c/{name.replace('_', '.')}": value for name, value in other.items()}
+
+
+def read_tar(tmp_path, raw):
+    path = tmp_path / "in" / "a.tar.gz"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(raw)
+    try:
+        return archives.read_cifar(path, CIFAR_PARTS, CIFAR_NAMES, label_bytes=1)
+    finally:  # nothing was unpacked, here or beside it
+        assert [p.name for p in tmp_path.rglob("*")] == ["in", "a.tar.gz"]
+
+
+RECORD = 1 + 3 * 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"1_bin": bytes(RECORD - 1)}, "c/1.bin of 3072 bytes, no whole number of records of 3073"),
+        ({"2_bin": bytes(RECORD + 1)}, "c/2.bin of 3074 bytes, no whole number of records"),
+        # Whole together, but each label and each plane of the second would be shifted.
+        ({"1_bin": bytes(RECORD - 5), "2_bin": bytes(RECORD + 5)}, "c/1.bin of 3068 bytes, no wh"),
+        ({"1_bin": b""}, "c/1.bin of 0 bytes"),
+        ({"1_bin": b"\3" + bytes(RECORD - 1)}, "the label 3, and names 3 classes"),
+        ({"2_bin": b"\xff" + bytes(RECORD - 1)}, "the label 255, and names 3 classes"),
+        ({"names_txt": b""}, "the label 2, and names 0 classes"),
+        ({"names_txt": b"cat dog fr\xffg"}, "no names in c/names.txt"),
+    ],
+)
+def test_members_that_do_not_hold_records_are_refused(tmp_path, other, message):
+    with pytest.raises(ValueError, match=rf"(?s)a\.tar\.gz holds.*{message}.*delete .*again"):
+        read_tar(tmp_path, tar(cifar_members(**other)))
+
+
+def test_records_come_back_in_the_order_asked_for(tmp_path):
+    members = dict(reversed(cifar_members().items())) | {"other": b"not read"}
+    images, labels, classes = read_tar(tmp_path, tar(members))
+    np.testing.assert_array_equal(images[:2], pixels(0, 2, 3, 32, 32))
+    np.testing.assert_array_equal(images[2:], pixels(1, 1, 3, 32, 32))
+    assert labels.tolist() == [1, 0, 2]
+    assert classes == ("cat", "dog", "frog")
+
+
+@pytest.mark.parametrize("name", [*CIFAR_PARTS, CIFAR_NAMES])
+@pytest.mark.parametrize("instead", [None, "../{}", "/{}", "in/../{}"])
+def test_a_missing_member_is_named_and_none_elsewhere_is_taken(tmp_path, name, instead):
+    """A path that leads out of the archive is another path: not read, and never written."""
+    members = cifar_members()
+    content = members.pop(name)
+    if instead is not None:
+        members[instead.format(name)] = content
+    with pytest.raises(ValueError, match=rf"does not hold {name}"):
+        read_tar(tmp_path, tar(members))
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
+)
+@pytest.mark.parametrize("target", ["c/2.bin", "../secret", "/etc/hostname"])
+def test_links_and_devices_are_refused(tmp_path, kind, target):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as file:
+        for name, content in cifar_members().items():
+            info = tarfile.TarInfo(name)
+            if name == "c/1.bin":
+                info.type, info.linkname = kind, target
+                file.addfile(info)
+            else:
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+    with pytest.raises(ValueError, match=r"c/1\.bin as something else than a plain file"):
+        read_tar(tmp_path, buffer.getvalue())
+
+
+def test_a_member_that_comes_twice_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as file:
+        for name, content in [*cifar_members().items(), ("c/1.bin", bytes(RECORD))]:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    with pytest.raises(ValueError, match=r"holds c/1\.bin twice"):
+        read_tar(tmp_path, buffer.getvalue())
+
+
+def test_a_member_larger_than_any_published_one_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_LARGEST", 2 * RECORD - 1)
+    with pytest.raises(ValueError, match=f"c/1.bin of {2 * RECORD} bytes"):
+        read_tar(tmp_path, tar(cifar_members()))
+
+
+def test_damaged_archives_are_refused(tmp_path):
+    whole = tar(cifar_members())
+    for raw in damaged(whole):
+        with pytest.raises(ValueError, match=r"a\.tar\.gz (is damaged|does not hold)"):
+            read_tar(tmp_path, raw)
+    # Whole as gzip, and the tar in it cut: within a header, within a member, after a member.
+    inner = gzip.decompress(whole)
+    for cut in (100, 512, 600, 512 + 2 * RECORD - 1, 512 * 14):
+        with pytest.raises(ValueError, match=r"a\.tar\.gz (is damaged|does not hold)"):
+            read_tar(tmp_path, gzip.compress(inner[:cut]))
+
+
+def test_a_tar_in_another_compression_is_refused(tmp_path):
+    inner = gzip.decompress(tar(cifar_members()))
+    with pytest.raises(ValueError, match="is damaged"):
+        read_tar(tmp_path, inner)
+
+
+def test_labels_of_mnist_beyond_the_classes_are_refused(mnist, shelf, monkeypatch):
+    labels = shelf.archive("train-labels-idx1-ubyte.gz", idx(np.array([0, 1, 2, 10, 3], np.uint8)))
+    monkeypatch.setitem(archives.MNIST, "train labels", labels)
+    with pytest.raises(ValueError, match="from 0 to 10, but the 10 classes"):
+        load_mnist()
+
+
+def test_fewer_labels_than_images_are_refused(mnist, shelf, monkeypatch):
+    labels = shelf.archive("train-labels-idx1-ubyte.gz", idx(np.zeros(4, np.uint8)))
+    monkeypatch.setitem(archives.MNIST, "train labels", labels)
+    with pytest.raises(ValueError, match=r"shape \(5,\).*got \(4,\)"):
+        load_mnist()
+
+
+# --- on the way
+
+
+def left(tmp_path):
+    return sorted(p.name for p in (tmp_path / "cache").glob("*"))
+
+
+def test_a_download_that_is_interrupted_leaves_nothing(shelf, tmp_path, monkeypatch):
+    """Ctrl-C, between two pieces of a file."""
+    import requests
+
+    archive = shelf.archive("a.gz", bytes(2**20))
+    whole, pieces = requests.Response.iter_content, []
+
+    def interrupted(self, chunk_size):
+        for piece in whole(self, chunk_size):
+            if len(pieces) == 3:
+                raise KeyboardInterrupt
+            pieces.append(piece)
+            yield piece
+
+    monkeypatch.setattr(requests.Response, "iter_content", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        archives.fetch(archive)
+    assert len(pieces) == 3
+    assert left(tmp_path) == []
+    monkeypatch.undo()
+    monkeypatch.setenv("IMPLICIT_BIAS_DATA", str(tmp_path / "cache"))
+    assert archives.fetch(archive).read_bytes() == bytes(2**20)
+
+
+def test_only_the_file_that_is_missing_is_downloaded_again(mnist, shelf, tmp_path):
+    name = "train-labels-idx1-ubyte.gz"
+    content = shelf.files.pop(name)
+    with pytest.raises(NotDownloaded, match="files that came whole are kept"):
+        load_mnist()
+    assert left(tmp_path) == ["train-images-idx3-ubyte.gz"]
+    shelf.files[name] = content
+    shelf.asked.clear()
+    load_mnist()
+    assert shelf.asked == [f"/{name}"]
+
+
+def test_a_mirror_stands_in_for_another_file(shelf, tmp_path):
+    """The first address gives a page for everything that is asked of it."""
+    archive = shelf.archive("a.gz", b"content")
+    shelf.files["portal"] = b"<html>Please log in</html>"
+    archive = dataclasses.replace(archive, urls=(shelf.url + "portal", *archive.urls))
+    assert archives.fetch(archive).read_bytes() == b"content"
+    assert left(tmp_path) == ["a.gz"]
+
+
+@pytest.mark.parametrize("load", [load_mnist, load_cifar10, load_cifar100])
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_is_drawn_if_asked_for(shelf, monkeypatch, load, progress):
+    bars = []
+
+    def retrieve(url, downloader, **_):
+        bars.append(downloader.progressbar)
+        raise OSError("no network here")
+
+    monkeypatch.setattr("pooch.retrieve", retrieve)
+    with pytest.raises(NotDownloaded):
+        load(progress=progress)
+    assert set(bars) == {progress}
+
+
+def test_a_bar_reaches_the_whole_file(shelf, capsys):
+    archives.fetch(shelf.archive("a.gz", bytes(300_000)))
+    assert "300k/300k" in capsys.readouterr().err.replace(".", "")
+
+
+def test_without_tqdm_files_come_without_a_bar(shelf, monkeypatch, capsys):
+    monkeypatch.setattr(archives, "find_spec", lambda name: None)
+    assert archives.fetch(shelf.archive("a.gz", b"content")).read_bytes() == b"content"
+    assert "%" not in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named(shelf, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("IMPLICIT_BIAS_DATA", str(tmp_path / "file" / "cache"))
+    with pytest.raises(NotDownloaded, match=r"(?s)file/cache.*Not a directory"):
+        archives.fetch(shelf.archive("a.gz", b"content"))
