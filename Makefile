@@ -40,7 +40,7 @@ test: $(STAMP) ## Test the library, the notebooks and the built site
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --nbval-lax \
 	  --ignore=tests/site --ignore=tests/gates lib tests notebooks
 	@$(BIN)/python tools/build.py
-	$(BIN)/python -m pytest tests/site
+	$(BIN)/python -m pytest tests/site -n 2
 
 check: $(STAMP) ## Check format, style, floors, notebooks and types
 	$(BIN)/ruff format --check $(wildcard $(CODE))

@@ -6,6 +6,7 @@ import platform
 
 import bench_descent
 import bench_import
+import bench_landscape
 import bench_margin
 import bench_minimum_norm
 import bench_network
@@ -19,6 +20,7 @@ BENCHMARKS = {
     "ways to the hard-margin separator": bench_margin,
     "ways to the limit of a convolutional network": bench_network,
     "wide networks and splines": bench_wide,
+    "zeros of a loss and Hessians": bench_landscape,
     "import": bench_import,
 }
 

@@ -1,6 +1,6 @@
 """Kick trained convolutional networks again and again, retrain them, and write what it does.
 
-    python tools/perturbation.py         # about ten minutes on one core
+    python tools/perturbation.py         # about eighteen minutes on a busy core
 
 Chapter 6 reads the file through ``implicit_bias.perturbation_series``, since a page that is built
 in a minute cannot wait for it. A test computes the first rows of one run again.

@@ -1,6 +1,6 @@
 """Train convolutional networks with polynomials in place of the ReLU, and write where they explode.
 
-    python tools/polynomial_networks.py  # about six minutes on one core
+    python tools/polynomial_networks.py  # about sixteen minutes on a busy core
 
 Chapter 6 reads the file through ``implicit_bias.polynomial_series``, since a page that is built
 in a minute cannot wait for it. A test computes rows again.

@@ -2,12 +2,12 @@
 
     python tests/gates/run.py            # all gates
     python tests/gates/run.py claim      # those whose name holds a word
-    python tests/gates/run.py --keep     # leave the copy for a look
+    python tests/gates/run.py --keep     # leave the copies for a look
 
 A check that has never been red is a hope. Each gate below damages a copy in one way, runs the
 cheapest command that must notice, part of ``make book``, ``make test`` or ``make check``, and asks
 that it fails *for that reason*: the text that it prints must name the fault. First the untouched
-copy must pass.
+copy must pass. Then two such copies, on two cores, share the gates.
 
 In the copy every code cell of a chapter is replaced by a stand-in that takes no time: text,
 labels, figures and claims stay, so that pages and links are those of the book.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,14 +56,19 @@ class Copy:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.saved: dict[Path, bytes | None] = {}
+
+    def fill(self) -> None:
+        """Take the files that git knows, and the chapters without their computations."""
         listed = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
         names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
         for name in filter(None, names.split("\0")):
             if (ROOT / name).is_file():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, root / name)  # with its time, or make would reinstall
-        (root / ".venv").symlink_to(ROOT / ".venv", target_is_directory=True)
-        for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(
+                    ROOT / name, self.root / name
+                )  # with its time, or make would reinstall
+        (self.root / ".venv").symlink_to(ROOT / ".venv", target_is_directory=True)
+        for path in sorted((self.root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
             self.cut_down(path)
 
     def cut_down(self, path: Path) -> None:
@@ -315,13 +322,14 @@ def attempt(copy: Copy, gate: Gate) -> str | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Seed faults and see them caught.")
     parser.add_argument("words", nargs="*", help="only gates whose name holds one of these")
-    parser.add_argument("--keep", action="store_true", help="leave the copy")
+    parser.add_argument("--keep", action="store_true", help="leave the copies")
     options = parser.parse_args()
     chosen = [g for g in GATES if not options.words or any(w in g.name for w in options.words)]
     start = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="gates-"))
     try:
-        copy = Copy(folder)
+        copy = Copy(folder / "one")
+        copy.fill()
         in_targets(copy)
         for command in (BUILD, PAGES, NOTEBOOKS, FLOORS, NBVAL):
             begun = time.monotonic()
@@ -330,11 +338,24 @@ def main() -> int:
             if code:
                 print(f"the untouched copy must pass:\n{text[-6000:]}")
                 return 1
-        problems = ((gate, attempt(copy, gate)) for gate in chosen)
-        bad = [f"{gate.name}: {problem}" for gate, problem in problems if problem]
+        other = Copy(shutil.copytree(copy.root, folder / "two", symlinks=True))
+        free = queue.SimpleQueue[Copy]()
+        for each in (copy, other):
+            free.put(each)
+
+        def check(gate: Gate) -> str | None:
+            taken = free.get()
+            try:
+                return attempt(taken, gate)
+            finally:
+                free.put(taken)
+
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            problems = zip(chosen, pool.map(check, chosen), strict=True)
+            bad = [f"{gate.name}: {problem}" for gate, problem in problems if problem]
     finally:
         if options.keep:
-            print(f"the copy is at {folder}")
+            print(f"the copies are in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
     print(*bad, sep="\n\n")

@@ -40,10 +40,11 @@ def chapters():
     return [f"notebooks/{name}.html" for name in CHAPTERS]
 
 
-@pytest.fixture(scope="session")
-def main_pages(chapters):
-    """The pages that readers meet first, and whose layout differs."""
-    return ["book/index.html", *chapters, "book/ledger.html"]
+def pytest_generate_tests(metafunc):
+    """A test of a ``main_page`` is one of each page that readers meet first."""
+    if "main_page" in metafunc.fixturenames:
+        chapters = [f"notebooks/{name}.html" for name in CHAPTERS]
+        metafunc.parametrize("main_page", ["book/index.html", *chapters, "book/ledger.html"])
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

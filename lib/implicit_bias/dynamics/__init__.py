@@ -27,13 +27,8 @@ from implicit_bias.dynamics.steepest import steepest_descent, steepest_flow
 from implicit_bias.dynamics.streaming import one_pass_sgd
 from implicit_bias.dynamics.stuck import Stuck
 from implicit_bias.dynamics.training import TrainingPath, train
-from implicit_bias.dynamics.two_layer import (
-    two_layer_descent,
-    two_layer_flow,
-    two_layer_gradient,
-    two_layer_hessian,
-    two_layer_loss,
-)
+from implicit_bias.dynamics.two_layer import two_layer_gradient, two_layer_hessian, two_layer_loss
+from implicit_bias.dynamics.two_layer_paths import two_layer_descent, two_layer_flow
 from implicit_bias.dynamics.valley_walk import (
     ValleyWalk,
     valley_gain,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from implicit_bias.arrays import as_real
+from implicit_bias.dynamics.two_layer import read_layers
 
 __all__ = ["polynomial_gradient"]
 
@@ -57,22 +58,7 @@ def polynomial_gradient(
     >>> polynomial_gradient([[1.0]], [3.0], [[2.0]], [[1.0]], [0.0, 0.0, 1.0])  # s(z) = z^2
     (tensor([[4.]], dtype=torch.float64), tensor([[4.]], dtype=torch.float64))
     """
-    a, b = as_real(X, "X"), as_real(Y, "Y")
-    b = b[:, None] if b.ndim == 1 else b
-    u, v = as_real(W1, "W1"), as_real(W2, "W2")
-    if (
-        any(t.ndim != 2 or 0 in t.shape for t in (a, b, u, v))
-        or a.shape[0] != b.shape[0]
-        or u.shape[1] != a.shape[1]
-        or v.shape != (b.shape[1], u.shape[0])
-    ):
-        raise ValueError(
-            f"W2 s(W1 x) needs X (n, d), Y (n, d'), W1 (h, d) and W2 (d', h); got "
-            f"{tuple(a.shape)}, {tuple(b.shape)}, {tuple(u.shape)} and {tuple(v.shape)}. Examples "
-            f"are rows."
-        )
-    if len({t.device for t in (a, b, u, v)}) > 1:
-        raise ValueError("X, Y, W1 and W2 are on different devices. Move them with .to(...).")
+    a, b, u, v = read_layers(X, Y, W1, W2, "W2 s(W1 x)")
     c = as_real(coefficients, "coefficients")
     if c.ndim != 1 or not c.numel():
         raise ValueError(

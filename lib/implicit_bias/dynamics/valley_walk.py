@@ -93,8 +93,8 @@ def valley_gain(network: DenseNetwork, theta: Any, X: Any) -> tuple[int, float]:
 
     Notes
     -----
-    Source: P18, section 4.1, says N for every network, which holds for linear ones (and for none
-    of the parameters that the data see): see E-P18-random-walk.
+    Source: P18, section 4.1, which has N for every network. That holds for models that are linear
+    in their parameters: see E-P18-curved-valley.
 
     Examples
     --------

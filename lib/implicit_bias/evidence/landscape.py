@@ -106,7 +106,7 @@ class Rank:
 
     @cached_property
     def null_space(self) -> Tensor:
-        """Orthonormal columns (p, p - rank): the directions that move no output, to first order."""
+        """Directions that move no output, to first order; orthonormal columns (p, p - rank)."""
         right = torch.linalg.svd(self.jacobian, full_matrices=True).Vh
         null: Tensor = right[self.rank :].T.contiguous()
         return null

@@ -9,7 +9,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["FullTraining", "full_training"]
+__all__ = ["FullTraining", "full_training", "stored_rows"]
+
+
+def stored_rows(name: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Returns the comments of a stored file, line by line, and its rows by their columns.
+
+    Parameters
+    ----------
+    name : str
+        Of a CSV file in this folder.
+
+    Examples
+    --------
+    >>> stored_rows("full_training.csv")[1][0]["start"]
+    'gaussian'
+    """
+    file = importlib.resources.files("implicit_bias.evidence").joinpath(name)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    made = [line.removeprefix("# ") for line in lines if line.startswith("#")]
+    return made, list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +103,7 @@ def full_training() -> FullTraining:
     >>> full_training().widths
     tensor([  1600,   3200,   6400,  12800,  25600,  51200, 102400])
     """
-    file = importlib.resources.files("implicit_bias.evidence").joinpath("full_training.csv")
-    lines = file.read_text(encoding="utf-8").splitlines()
-    made = [line.removeprefix("# ") for line in lines if line.startswith("#")]
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    made, rows = stored_rows("full_training.csv")
     settings = dict(line.split(": ", 1) for line in made if ": " in line)
     starts = tuple(dict.fromkeys(row["start"] for row in rows))
     widths = sorted({int(row["units"]) for row in rows})

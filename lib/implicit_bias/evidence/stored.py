@@ -5,13 +5,13 @@ Kicks and retraining (P18, Figure 3), and polynomials in place of the ReLU (Figu
 
 from __future__ import annotations
 
-import csv
-import importlib.resources
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from implicit_bias.evidence.precomputed import stored_rows
 
 __all__ = ["PerturbationSeries", "PolynomialSeries", "perturbation_series", "polynomial_series"]
 
@@ -162,13 +162,6 @@ class PolynomialSeries:
 _WORDS = ("data", "batch_norm", "clip", "degree", "radius", "seed", "stopped")
 
 
-def _read(name: str) -> tuple[list[str], list[dict[str, str]]]:
-    file = importlib.resources.files("implicit_bias.evidence").joinpath(name)
-    lines = file.read_text(encoding="utf-8").splitlines()
-    made = [line.removeprefix("# ") for line in lines if line.startswith("#")]
-    return made, list(csv.DictReader(line for line in lines if not line.startswith("#")))
-
-
 def perturbation_series() -> PerturbationSeries:
     """Returns the stored measurements of kicks and retraining, for chapter 6.
 
@@ -180,7 +173,7 @@ def perturbation_series() -> PerturbationSeries:
     >>> float(series.column("train_error", "relative").max())
     0.0
     """
-    made, rows = _read("perturbation.csv")
+    made, rows = stored_rows("perturbation.csv")
     settings = dict(line.split(": ", 1) for line in made if ": " in line)
     noises = tuple(dict.fromkeys(row["noise"] for row in rows))
     seeds = sorted({int(row["seed"]) for row in rows})
@@ -216,7 +209,7 @@ def polynomial_series() -> PolynomialSeries:
     >>> bool((series.column("train_error", 10) == 0).all())
     True
     """
-    made, rows = _read("polynomial_networks.csv")
+    made, rows = stored_rows("polynomial_networks.csv")
     grouped: dict[tuple[Any, ...], list[dict[str, str]]] = {}
     cases: dict[tuple[str, bool, float, int, float], None] = {}
     for row in sorted(rows, key=lambda r: int(r["seed"])):

@@ -28,6 +28,7 @@ __all__ = ["BestApproximation", "best_approximation", "largest_error"]
 
 _Array = NDArray[Any]
 _Function = Callable[[Tensor], Tensor]
+_Error = Callable[[_Array], _Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,52 +92,110 @@ def _kinks(function: Any) -> _Array:
     return np.asarray(kinks[(kinks > -1) & (kinks < 1)], dtype=np.float64)
 
 
-def _extrema(
-    error: Callable[[_Array], _Array], degree: int, kinks: _Array, also: _Array
+def _points(theta: _Array, weight: int) -> _Array:
+    """x = -cos(theta); with a weight, which is 0 at the ends, the numbers next to them."""
+    end = 1 - 2.0**-53 if weight else 1.0
+    found: _Array = np.clip(-np.cos(theta), -end, end)
+    return found
+
+
+def _apart(theta: _Array, others: _Array) -> _Array:
+    """Without the angles next to others, in order: of two points that coincide but for rounding,
+    which has the larger error does not say on which side of them it rises."""
+    if not len(others):
+        return theta
+    i = np.searchsorted(others, theta) % len(others)
+    gap = np.minimum(np.abs(theta - others[i]), np.abs(theta - others[i - 1]))
+    kept: _Array = theta[gap > 3e-8]
+    return kept
+
+
+def _grid(degree: int, kinks: _Array) -> tuple[_Array, _Array]:
+    """The kinks, and points 24 times as dense as the extrema, graded to kinks and ends: angles."""
+    bends = np.unique(np.arccos(-kinks))
+    near = np.r_[0, bends, np.pi][:, None] + np.array(
+        [s * 10.0**-e for e in range(2, 8) for s in (-1, 1)]
+    )
+    near = near[(near > 0) & (near < np.pi)]
+    grid = np.unique(np.r_[near, _apart(np.linspace(0, np.pi, 24 * (degree + 2) + 1), near)])
+    return bends, np.union1d(_apart(grid, bends), bends)
+
+
+def _refine(
+    size: _Error, a: _Array, t: _Array, b: _Array, top: _Array, rounds: int
 ) -> tuple[_Array, _Array]:
-    """The largest size of the error in each run of one sign, in order: places and values."""
-    theta = np.linspace(0, np.pi, 24 * (degree + 2) + 1)
-    # Close to kinks the error turns faster than elsewhere.
-    near = kinks[:, None] + np.array([s * 10.0**-e for e in range(2, 8) for s in (-1, 1)])
-    # Points that coincide but for rounding would hide on which side of them the error rises.
-    grid = np.unique(np.clip(np.r_[kinks, near.ravel()], -1, 1))
-    for more in (also, -np.cos(theta)):
-        apart = np.abs(more[:, None] - grid).min(axis=1, initial=2.0) > 1e-7
-        grid = np.unique(np.r_[grid, more[apart]])
-    e = error(grid)
-    grid, e = grid[e != 0], e[e != 0]
-    if not len(e):
-        return grid, e
-    size = np.abs(e)
-    first = np.flatnonzero(np.r_[True, np.sign(e[1:]) != np.sign(e[:-1])][: len(e)])
-    runs = zip(first, np.r_[first[1:], len(e)], strict=True)
+    """The places in the brackets a <= t <= b, all at once, where the size, top at t, is largest."""
+    a, t, b, top, inside = a[:, None], t[:, None], b[:, None], top[:, None], np.arange(1, 10) / 10
+    for _ in range(rounds):
+        step, tried = (b - a) / 10, a + (b - a) * inside
+        t, top = _best_of(t, top, tried, size(tried))
+        a, b = np.maximum(a, t - step), np.minimum(b, t + step)
+    # The vertex of the parabola through the three: exact to rounding where the error is smooth.
+    left, right = (t - a) * (top - size(b)), (b - t) * (top - size(a))
+    bent = left + right > 0
+    shift = ((b - t) * right - (t - a) * left) / np.where(bent, 2 * (left + right), 1.0)
+    tried = np.clip(t + np.where(bent, shift, 0.0), a, b)
+    t, top = _best_of(t, top, tried, size(tried))
+    return t[:, 0], top[:, 0]
+
+
+def _best_of(t: _Array, top: _Array, tried: _Array, found: _Array) -> tuple[_Array, _Array]:
+    t, top = np.hstack([t, tried]), np.hstack([top, found])
+    at = np.argmax(top, axis=1)[:, None]
+    return np.take_along_axis(t, at, 1), np.take_along_axis(top, at, 1)
+
+
+def _extrema(
+    error: _Error, grid: _Array, reference: _Array, signs: _Array, rounds: int
+) -> tuple[_Array, _Array, _Array, float]:
+    """The largest error in each run of one sign, in order: angles, sizes and signs. At the
+    reference the error has ``signs``, even where it is zero; last, its smallest size there."""
+    theta = np.r_[_apart(grid, reference), reference]
+    e = error(theta)
+    free = len(theta) - len(reference)
+    sign = np.r_[np.sign(e[:free]), signs]
+    size = np.maximum(sign * e, 0.0)
+    least = float(size[free:].min(initial=np.inf))
+    order = np.argsort(theta)
+    order = order[sign[order] != 0]
+    theta, sign, size = theta[order], sign[order], size[order]
+    if not len(theta):
+        return theta, size, sign, 0.0
+    first = np.flatnonzero(np.r_[True, sign[1:] != sign[:-1]])
+    runs = zip(first, np.r_[first[1:], len(sign)], strict=True)
     peak = np.array([i + int(np.argmax(size[i:j])) for i, j in runs], dtype=np.intp)
-    a, b = grid[np.maximum(peak - 1, 0)], grid[np.minimum(peak + 1, len(grid) - 1)]
-    sign, gold = np.sign(e[peak]), (np.sqrt(5) - 1) / 2
-    for _ in range(44):  # golden section in every bracket at once
-        c, d = b - gold * (b - a), a + gold * (b - a)
-        left = sign * error(c) > sign * error(d)
-        a, b = np.where(left, a, c), np.where(left, d, b)
-    middle = (a + b) / 2
-    refined = error(middle)
-    better = sign * refined > size[peak]
-    x, v = np.where(better, middle, grid[peak]), np.where(better, refined, e[peak])
-    return x, v
+    if not len(reference):  # the largest alone is wanted
+        peak = peak[size[peak] >= size.max() / 2]
+    a, b = theta[np.maximum(peak - 1, 0)], theta[np.minimum(peak + 1, len(theta) - 1)]
+    s = sign[peak]
+
+    def signed(t: _Array) -> _Array:
+        found: _Array = s[:, None] * error(t.ravel()).reshape(t.shape)
+        return found
+
+    places, top = _refine(signed, a, theta[peak], b, size[peak], rounds)
+    return places, top, s, least
 
 
-def _shorten(x: _Array, v: _Array, count: int) -> tuple[_Array, _Array]:
-    """Drops the smallest extrema so that the signs still alternate and the largest stays."""
-    while len(x) > count:
-        size = np.abs(v)
-        if len(x) == count + 1:
-            drop = [0] if size[0] < size[-1] else [len(x) - 1]
+def _exchange(
+    t: _Array, size: _Array, sign: _Array, least: float, count: int
+) -> tuple[_Array, _Array]:
+    """Of the extrema, ``count`` that alternate, none below ``least``, with the largest: the level
+    of the next reference, a mean of their sizes with positive weights, is then above ``least``."""
+    high = size >= least
+    t, size, sign = t[high], size[high], sign[high]
+    runs = np.split(np.arange(len(t)), np.flatnonzero(sign[1:] != sign[:-1]) + 1)
+    best = np.array([run[np.argmax(size[run])] for run in runs], dtype=np.intp)
+    t, size = t[best], size[best]
+    while len(t) > count:
+        if len(t) == count + 1:
+            drop = [0] if size[0] < size[-1] else [len(t) - 1]
         else:
             pairs = np.maximum(size[:-1], size[1:])
             i = int(np.argmin(pairs))
-            ends = max(size[0], size[-1])
-            drop = [0, len(x) - 1] if ends < pairs[i] else [i, i + 1]
-        x, v = np.delete(x, drop), np.delete(v, drop)
-    return x, v
+            drop = [0, len(t) - 1] if max(size[0], size[-1]) < pairs[i] else [i, i + 1]
+        t, size = np.delete(t, drop), np.delete(size, drop)
+    return t, size
 
 
 def best_approximation(
@@ -167,13 +226,16 @@ def best_approximation(
     TypeError, ValueError
         If an argument is out of range, or the function is not finite on [-1, 1].
     ArithmeticError
-        If the exchange does not settle: a function with more kinks than it says.
+        If the bounds stay apart by more than 1e-4 of the error: a function with kinks or
+        oscillations finer than the grid.
 
     Notes
     -----
     Source: Remez (1934), all points exchanged at once; the function :math:`E_n(f)` of P18, section
     6.4.1, is of degree *below* n: ``best_approximation(f, n - 1).error``. The largest error is
-    looked for on 24 points for each extremum and refined by golden sections.
+    looked for on 24 points for each extremum, and more at kinks and ends, and refined there. The
+    next points alternate, keep the largest error and none below the present level, which therefore
+    rises with every exchange, from zero too; at kinks that were not announced to about 1e-6.
 
     Examples
     --------
@@ -186,60 +248,57 @@ def best_approximation(
         raise ValueError(f"degree = {n} is above 300, the largest that was tested. Take less.")
     if not 0 < tol < 1:
         raise ValueError(f"tol = {tol} must be between 0 and 1, such as 1e-10.")
-    kinks = _kinks(function)
-    scale = max(float(np.abs(_values(function, np.linspace(-1, 1, 501))).max()), 1e-300)
+    bends, grid = _grid(n, _kinks(function))
+    x = _points(grid, k)
+    scale = max(float(np.abs(_phi(x, k) * _values(function, x)).max()), 1e-300)
     floor = 4e-15 * scale * (1 + n / 20)
 
     i = np.arange(n + 2)
-    angle = i * np.pi / (n + 1) if k == 0 else (i + 0.5) * np.pi / (n + 2)
-    x = -np.cos(angle)
+    theta = i * np.pi / (n + 1) if k == 0 else (i + 0.5) * np.pi / (n + 2)
     found: tuple[float, float, _Array, _Array] | None = None
-    lopsided = False
-    for iteration in range(1, 61):  # noqa: B007
-        w, f = _phi(x, k), _values(function, x)
-        signs = (-1.0) ** np.arange(n + 2)
-        V = np.polynomial.chebyshev.chebvander(x, n)
-        solution = np.linalg.solve(np.c_[w[:, None] * V, signs], w * f)
-        c, level = solution[:-1], abs(float(solution[-1]))
+    level, stalled = -1.0, 0
+    for iteration in range(1, 101):  # noqa: B007
+        if len(bends):
+            bend = bends[np.abs(theta[:, None] - bends).argmin(axis=1)]
+            theta = np.where(np.abs(theta - bend) > 3e-8, theta, bend)
+        x, signs = _points(theta, k), (-1.0) ** i
+        w, V = _phi(x, k), np.polynomial.chebyshev.chebvander(x, n)
+        solution = np.linalg.solve(np.c_[w[:, None] * V, signs], w * _values(function, x))
+        c = solution[:-1]
 
         def error(t: _Array, c: _Array = c) -> _Array:
-            return _phi(t, k) * (_values(function, t) - np.polynomial.chebyshev.chebval(t, c))
+            at = _points(t, k)
+            return _phi(at, k) * (_values(function, at) - np.polynomial.chebyshev.chebval(at, c))
 
-        places, values = _extrema(error, n, kinks, x)
-        top = float(np.abs(values).max(initial=0.0))
-        if top > floor and level < 1e-8 * top and not lopsided:
-            # Symmetric points see no error of a function of the other symmetry: take others.
-            x, lopsided = -np.cos(angle * (1 - 0.3 / (n + 2))), True
-            continue
-        chosen, sizes = places, values
-        if len(places) >= n + 2:
-            chosen, sizes = _shorten(places, values, n + 2)
-        lower = float(np.abs(sizes).min()) if len(chosen) == n + 2 else 0.0
+        # A level of zero has no sign: the error vanishes there, as for an even function at
+        # symmetric points, and either sign is right.
+        signs = signs if solution[-1] >= 0 else -signs
+        places, sizes, sides, least = _extrema(error, grid, theta, signs, 5)
+        top = float(sizes.max())
+        chosen, sizes = _exchange(places, sizes, sides, least, n + 2)
+        lower = float(sizes.min())
         if found is None or top - lower < found[0] - found[1]:
-            found = top, lower, c, chosen if len(chosen) == n + 2 else x
-        if top <= floor or top - lower <= max(tol * top, floor) or len(chosen) < n + 2:
+            found = top, lower, c, chosen
+        # The level rises with every exchange, until rounding is all that is left.
+        stalled = 0 if least > level * (1 + 1e-13) else stalled + 1
+        level = max(level, least)
+        if top <= floor or top - lower <= max(tol * top, floor) or stalled == 3:
             break
-        x = chosen
+        theta = chosen
     assert found is not None
-    top, lower, c, x = found
+    polynomial = PolynomialActivation(torch.from_numpy(found[2]))
+    # Both bounds from what is returned, not taken from the iteration.
+    top, x = largest_error(function, polynomial, k), _points(found[3], k)
+    size = _phi(x, k) * (_values(function, x) - _values(polynomial, x))
+    alternates = bool((np.sign(size[1:]) * np.sign(size[:-1]) < 0).all())
+    lower = float(np.abs(size).min()) if alternates and top > floor else 0.0
     if top - lower > max(1e-4 * top, 100 * floor):
         raise ArithmeticError(
             f"After {iteration} exchanges the best error is known to lie between {lower:g} and "
             f"{top:g} only. If the function has kinks, give it an attribute breakpoints; if it is "
             f"not continuous, there is no best polynomial to be found this way."
         )
-    polynomial = PolynomialActivation(torch.from_numpy(c))
-    # Recomputed from what is returned, not taken from the iteration.
-    size = _phi(x, k) * (_values(function, x) - _values(polynomial, x))
-    alternates = bool((size[1:] * size[:-1] < 0).all())
-    return BestApproximation(
-        polynomial,
-        largest_error(function, polynomial, k),
-        float(np.abs(size).min()) if alternates and top > floor else 0.0,
-        torch.from_numpy(x),
-        k,
-        iteration,
-    )
+    return BestApproximation(polynomial, top, lower, torch.from_numpy(x), k, iteration)
 
 
 def largest_error(function: _Function, polynomial: _Function, weight: int = 0) -> float:
@@ -266,8 +325,11 @@ def largest_error(function: _Function, polynomial: _Function, weight: int = 0) -
     k, degree = _weight(weight), int(getattr(polynomial, "degree", 100))
 
     def error(t: _Array) -> _Array:
-        found: _Array = _phi(t, k) * (_values(function, t) - _values(polynomial, t))
+        x = _points(t, k)
+        found: _Array = _phi(x, k) * (_values(function, x) - _values(polynomial, x))
         return found
 
-    kinks = np.union1d(_kinks(function), _kinks(polynomial))
-    return float(np.abs(_extrema(error, max(degree, 40), kinks, kinks)[1]).max(initial=0.0))
+    _, grid = _grid(max(degree, 40), np.union1d(_kinks(function), _kinks(polynomial)))
+    none = np.empty(0)
+    # To the last digit at kinks that were not announced, too.
+    return float(np.abs(_extrema(error, grid, none, none, 12)[1]).max(initial=0.0))

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from implicit_bias.arrays import as_count
-from implicit_bias.limits.approximation import best_approximation, largest_error
+from implicit_bias.limits.approximation import (
+    BestApproximation,
+    best_approximation,
+    largest_error,
+)
 from implicit_bias.models.activations import PolynomialActivation
 
 __all__ = ["DerivativeBound", "derivative_bound"]
@@ -66,13 +70,24 @@ def _derivative(function: Any) -> _Function:
             if not total.requires_grad:  # a constant
                 return torch.zeros_like(x)
             (found,) = torch.autograd.grad(total, at, create_graph=True)
+        bad = ~torch.isfinite(found.detach())
+        if bool(bad.any()):
+            raise ValueError(
+                f"autograd finds a derivative that is NaN or infinite at x = "
+                f"{float(x.detach()[bad][0]):.17g}, where the bound needs one. If the function has "
+                f"one, give it a method derivative that returns it."
+            )
         return found if x.requires_grad else found.detach()
 
     return slope
 
 
 def derivative_bound(
-    function: _Function, polynomial: PolynomialActivation, order: int = 1
+    function: _Function,
+    polynomial: PolynomialActivation,
+    order: int = 1,
+    *,
+    best: BestApproximation | None = None,
 ) -> DerivativeBound:
     r"""Returns both sides of the bound on the derivative of a polynomial near a function.
 
@@ -90,17 +105,23 @@ def derivative_bound(
     Parameters
     ----------
     function : callable
-        f, r times continuously differentiable on [-1, 1]; its method ``derivative`` is used if it
-        has one, else autograd.
+        f, with g r times continuously differentiable; its method ``derivative`` is used if it has
+        one, else autograd. Derivatives are taken inside [-1, 1] only: f' may be infinite at the
+        ends, as for :math:`(1 - x^2)^{3/4}`, if :math:`\varphi f'` tends to 0.
     polynomial : PolynomialActivation
         P, on [-1, 1] (radius 1).
     order : int
         r: 1 is Corollary 2 as corrected, 2 is Theorem 4 for even functions.
+    best : BestApproximation, optional
+        The best approximation in the second term, which does not depend on P but for its degree:
+        for r = 1 ``best_approximation(df, P.degree - 1, weight=1)`` with df = f'; for r = 2
+        ``best_approximation(Lf, P.degree)``. Computed if not given.
 
     Raises
     ------
     TypeError, ValueError
-        If P is not a polynomial of radius 1, or the order neither 1 nor 2.
+        If P is not a polynomial of radius 1, the order neither 1 nor 2, a derivative infinite
+        inside the interval, or ``best`` not that of this function.
 
     Notes
     -----
@@ -124,14 +145,45 @@ def derivative_bound(
         raise ValueError(f"order = {r} must be 1 or 2.")
     n, epsilon = polynomial.degree + 1, largest_error(function, polynomial)
     df, dp = _derivative(function), polynomial.derivative()
+    target: _Function
     if r == 1:
+        target, degree, weight = df, n - 2, 1
         left = largest_error(df, dp, 1)
-        best = best_approximation(df, n - 2, 1).error if n > 1 else left
     else:
-        Lf, Lp = _Angular(df), _Angular(dp, n - 1)
-        left = largest_error(Lf, Lp)
-        best = best_approximation(Lf, n - 1).error
-    return DerivativeBound(left, 3 * 2**r * n**r * epsilon + 4 * best, epsilon, best, n)
+        target, degree, weight = _Angular(df), n - 1, 0
+        left = largest_error(target, _Angular(dp, n - 1))
+    if best is not None:
+        E = _error_of(best, target, degree, weight)
+    else:  # no polynomial is of degree -1 but zero, and P is constant
+        E = best_approximation(target, degree, weight).error if degree >= 0 else left
+    return DerivativeBound(left, 3 * 2**r * n**r * epsilon + 4 * E, epsilon, E, n)
+
+
+def _error_of(best: Any, target: _Function, degree: int, weight: int) -> float:
+    """The error of a best approximation that was handed over, if it is one of the target."""
+    if not isinstance(best, BestApproximation):
+        raise TypeError(
+            f"best is a {type(best).__name__}; pass what best_approximation returns, for the "
+            f"derivative (order 1) or (1 - x^2) f'' - x f' (order 2), not its error alone."
+        )
+    if best.weight != weight or best.polynomial.degree != degree:
+        raise ValueError(
+            f"best is of degree {best.polynomial.degree} and weight {best.weight}; the bound needs "
+            f"degree {degree} and weight {weight}. Pass best_approximation(..., {degree}, {weight})"
+            f", or nothing where the degree is negative."
+        )
+    x = best.points
+    value = target(x)
+    gap = ((1 - x) * (1 + x)).sqrt() ** weight * (value - best.polynomial(x))
+    slack = 1e-9 * best.error + 1e-12 * float(value.abs().max())
+    size = gap.abs()
+    if not best.lower - slack <= float(size.min()) <= float(size.max()) <= best.error + slack:
+        raise ValueError(
+            f"best is not the best approximation of this function's derivative: at its points the "
+            f"errors are from {float(size.min()):g} to {float(size.max()):g}, not from "
+            f"{best.lower:g} to {best.error:g}. Approximate the derivative, not the function."
+        )
+    return best.error
 
 
 class _Angular:
@@ -142,5 +194,7 @@ class _Angular:
         self.breakpoints = getattr(slope, "breakpoints", [0.0])
 
     def __call__(self, x: Tensor) -> Tensor:
+        # f'' may be infinite at the ends where (1 - x^2) f'' is not: look next to them.
+        x = x.clamp(-1 + 2.0**-53, 1 - 2.0**-53)
         value: Tensor = (1 - x) * (1 + x) * self.curvature(x) - x * self.slope(x)
         return value

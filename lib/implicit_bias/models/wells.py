@@ -129,7 +129,7 @@ class TwoWells:
 
     @property
     def minima(self) -> Tensor:
-        """The two minima, shape (2, D): left, right."""
+        """Where the two minima are, shape (2, D); the left one comes first."""
         points = torch.zeros(2, int(self.dimension or 1), dtype=torch.float64)
         points[0, 0], points[1, 0] = -1, 1
         return points

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from implicit_bias.dynamics.two_layer import (
+from implicit_bias import (
     two_layer_descent,
     two_layer_flow,
     two_layer_gradient,
@@ -105,6 +105,51 @@ def test_ends_at_the_minimum_norm_solution_from_the_row_space():
     assert path.stopped == "converged"
     (A, _), (B, _) = DenseNetwork((9, 6, 2), "linear", bias=False).split(path.x)
     np.testing.assert_allclose(B @ A, (np.linalg.pinv(X) @ Y).T, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("rank", "size"), [(3, (20, 5, 6, 3)), (2, (6, 9, 5, 2)), (1, (7, 3, 1, 1))]
+)
+def test_stationary_in_the_first_layer_is_global_where_the_second_has_full_rank(rank, size):
+    """And where it has less, the loss is above the minimum by what W2 cannot reach."""
+    X, Y, R1, R2 = draw(*size)
+    d, h, k = size[1:]
+    fitted = X @ np.linalg.pinv(X) @ Y
+    floor = 0.5 * np.square(fitted - Y).sum()
+    for lower in range(rank + 1):
+        W2 = R2[:, :lower] @ R2[:lower] if lower < k else R2
+        assert np.linalg.matrix_rank(W2) == lower
+        back = np.linalg.pinv(W2)
+        # The least-squares solution, and all that moves no output beside it.
+        W1 = back @ (np.linalg.pinv(X) @ Y).T
+        W1 = W1 + (np.eye(h) - back @ W2) @ R1 + R1 @ (np.eye(d) - np.linalg.pinv(X) @ X)
+        assert float(two_layer_gradient(X, Y, W1, W2)[0].abs().max()) < 1e-12
+        missed = 0.5 * np.square(fitted @ (np.eye(k) - W2 @ back)).sum()
+        assert two_layer_loss(X, Y, W1, W2) == pytest.approx(floor + missed, rel=1e-12, abs=1e-12)
+        assert (missed < 1e-20) == (lower == k)
+
+
+def test_one_column_in_the_second_layer_is_a_trap_of_rank_one():
+    """W2 is not zero and W1 has no component outside the span, yet the end is a saddle."""
+    X, Y, R1, R2 = draw(4, 9, 6, 2, scale=0.6)
+    W1, W2 = np.zeros((6, 9)), np.zeros((2, 6))
+    W2[:, 0] = R2[:, 0]
+    path = two_layer_descent(X, Y, W1, W2, 0.02, 20_000)
+    assert path.stopped == "converged"
+    A, B = path.x[:54].reshape(6, 9), path.x[54:].reshape(2, 6)
+    assert not A[1:].any()
+    assert not B[:, 1:].any()
+    assert float(joined(*two_layer_gradient(X, Y, A, B)).abs().max()) < 1e-9
+    U, s, Vt = np.linalg.svd(Y, full_matrices=False)
+    best = s[0] * np.outer(U[:, 0], Vt[0])
+    np.testing.assert_allclose(X @ (B @ A).T.numpy(), best, atol=1e-9)
+    assert float(path.losses[-1]) == pytest.approx(0.5 * s[1] ** 2, rel=1e-10)
+    # A residual s_2 that meets the null units: curvature of that order downwards.
+    assert float(torch.linalg.eigvalsh(two_layer_hessian(X, Y, A, B))[0]) < -0.1
+    push = 1e-6 * R1 @ np.linalg.pinv(X) @ X
+    free = two_layer_descent(X, Y, push, W2, 0.02, 20_000)
+    A, B = free.x[:54].reshape(6, 9), free.x[54:].reshape(2, 6)
+    np.testing.assert_allclose(B @ A, (np.linalg.pinv(X) @ Y).T, atol=1e-9)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.2])
