@@ -59,7 +59,7 @@ class Case:
 
 CASES = {
     "digits": Case("digits", 1000, 797, "filters of 3 x 3", 32, 0.02),
-    "glyphs": Case("glyphs", 4000, 2000, "filters of 5 x 5", 32, 0.02, pretraining=10),
+    "glyphs": Case("glyphs", 4000, 2000, "filters of 5 x 5", 32, 0.02),
     "batch-norm": Case(
         "small-glyphs", 2000, 2000, "batch norm", 100, 0.05, power=0.0, pretraining=30
     ),
@@ -286,7 +286,7 @@ def header(case: str, quick: bool) -> Iterator[str]:
         "quantile; fro, l1, spectral the norms of the layers, rho_ the factors of normalise; rms "
         "the root mean square of centred outputs on the training images; image_norms of the "
         "outputs on the first test images; deficit_ log C less the loss of the outputs divided by "
-        "that; naive: layers divided by their own norms alone; permuted: by rho_fro of another "
+        "that, nan where it is zero; naive: layers divided by their own norms alone; permuted: by rho_fro of another "
         "network of the same stop; one: the network of scale 1, divided by rho_fro of this; "
         f"rescaled: that network, its channels rescaled with spread {RESCALING:g}, by rho_rescaled"
     )

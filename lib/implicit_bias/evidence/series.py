@@ -6,7 +6,6 @@ parameters (figure 3), and what happens during training (P18, figures 12, 14, 17
 
 from __future__ import annotations
 
-import csv
 import importlib.resources
 import math
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from implicit_bias.evidence.precomputed import stored_rows
 
 __all__ = [
     "NetworkSeries",
@@ -170,11 +171,9 @@ def _read(kind: str, name: str, script: str) -> NetworkSeries:
             f"There is no stored series of {name!r}; there are {', '.join(stored)}. Others are "
             f"made by tools/{script}.py --data NAME."
         )
-    lines = folder.joinpath(file).read_text(encoding="utf-8").splitlines()
-    made = [line.removeprefix("# ") for line in lines if line.startswith("#")]
-    rows = tuple(csv.DictReader(line for line in lines if not line.startswith("#")))
+    made, rows = stored_rows(file)
     settings = dict(line.split(": ", 1) for line in made if ": " in line)
-    return NetworkSeries("\n".join(made), settings, tuple(rows[0]), rows)
+    return NetworkSeries("\n".join(made), settings, tuple(rows[0]), tuple(rows))
 
 
 def normalised_series(case: str) -> NetworkSeries:
