@@ -1,7 +1,7 @@
 """Train many networks on the same images, divide them by their norms, and write their losses.
 
-    python tools/normalised_loss.py                    # about half an hour on one core
-    python tools/normalised_loss.py --data digits      # two minutes
+    python tools/normalised_loss.py                    # three quarters of an hour on one core
+    python tools/normalised_loss.py --data digits      # four minutes
     python tools/normalised_loss.py --data cifar10     # downloads 170 MB; hours
 
 They differ in the scale of their start, in random labels that they were trained on first, or in
@@ -286,8 +286,9 @@ def header(case: str, quick: bool) -> Iterator[str]:
         "quantile; fro, l1, spectral the norms of the layers, rho_ the factors of normalise; rms "
         "the root mean square of centred outputs on the training images; image_norms of the "
         "outputs on the first test images; deficit_ log C less the loss of the outputs divided by "
-        "that, nan where it is zero; naive: layers divided by their own norms alone; permuted: by rho_fro of another "
-        "network of the same stop; one: the network of scale 1, divided by rho_fro of this; "
+        "that, nan where it is zero; naive: layers divided by their own norms alone; permuted: by "
+        "rho_fro of another network of the same stop; one: the network of scale 1, divided by "
+        "rho_fro of this; "
         f"rescaled: that network, its channels rescaled with spread {RESCALING:g}, by rho_rescaled"
     )
 

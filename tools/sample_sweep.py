@@ -1,6 +1,6 @@
 """Train one network on more and more images, with natural and with random labels, to the end.
 
-    python tools/sample_sweep.py                       # about ten minutes on one core
+    python tools/sample_sweep.py                       # eleven minutes on one core
     python tools/sample_sweep.py --data cifar10        # downloads 170 MB; hours
 
 Chapter 7 reads the files through ``implicit_bias.sample_sweep_series``. A killed run goes on from

@@ -1,6 +1,6 @@
 """Train networks with more and more parameters on the same images, natural and random labels.
 
-    python tools/width_sweep.py                        # about ten minutes on one core
+    python tools/width_sweep.py                        # thirteen minutes on one core
     python tools/width_sweep.py --data cifar10         # downloads 170 MB; hours
 
 Chapter 7 reads the files through ``implicit_bias.width_sweep_series``. A killed run goes on from
