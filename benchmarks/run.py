@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 import bench_descent
+import bench_ensemble
 import bench_import
 import bench_landscape
 import bench_margin
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "ways to the limit of a convolutional network": bench_network,
     "wide networks and splines": bench_wide,
     "zeros of a loss and Hessians": bench_landscape,
+    "networks trained together": bench_ensemble,
     "import": bench_import,
 }
 

@@ -261,9 +261,9 @@ class Writer:
         return next(iter(self.documents(number)), None)
 
     def chapter(self, number: int, word: str = "chapter") -> str:
-        """The chapter's number, linked to the chapter, or to the page on what is coming."""
-        docname = self.document(number) or "book/coming"
-        if docname not in self.env.found_docs:
+        """The chapter's number, linked to the chapter where there is one."""
+        docname = self.document(number)
+        if docname is None:
             return f"{word} {number}"
         return link(self.page(docname), f"{word} {number}")
 

@@ -2,6 +2,11 @@
 
 from implicit_bias.dynamics.classifier import ClassifierRun, train_classifier
 from implicit_bias.dynamics.descent import gradient_descent, stochastic_gradient_descent
+from implicit_bias.dynamics.ensemble import (
+    EnsemblePath,
+    ensemble_outputs,
+    train_ensemble,
+)
 from implicit_bias.dynamics.exact import exact_descent, gradient_flow, perturbed_descent
 from implicit_bias.dynamics.flow import margin_flow
 from implicit_bias.dynamics.kicks import Perturbed, perturb_and_retrain
@@ -38,6 +43,7 @@ from implicit_bias.dynamics.wide import LinearisedNetwork, linearised_training
 
 __all__ = [
     "ClassifierRun",
+    "EnsemblePath",
     "Langevin",
     "LinearisedNetwork",
     "NetworkPath",
@@ -46,6 +52,7 @@ __all__ = [
     "TrainingPath",
     "ValleyWalk",
     "accelerated_descent",
+    "ensemble_outputs",
     "exact_descent",
     "gradient_descent",
     "gradient_flow",
@@ -70,6 +77,7 @@ __all__ = [
     "stochastic_gradient_descent",
     "train",
     "train_classifier",
+    "train_ensemble",
     "two_layer_descent",
     "two_layer_flow",
     "two_layer_gradient",

@@ -15,10 +15,32 @@ from implicit_bias.evidence.landscape import (
     hessian_spectrum,
     jacobian_rank,
 )
+from implicit_bias.evidence.normalised import (
+    Measurement,
+    Scores,
+    class_margins,
+    loss_deficit,
+    measure_network,
+    scores,
+)
 from implicit_bias.evidence.precomputed import FullTraining, full_training
 from implicit_bias.evidence.rates import Slope, loglog_slope
+from implicit_bias.evidence.relation import (
+    Line,
+    RankCorrelation,
+    kendall,
+    linear_relation,
+    partial_rank_correlation,
+)
 from implicit_bias.evidence.remainder import (
     quadratic_remainder,
+)
+from implicit_bias.evidence.series import (
+    NetworkSeries,
+    normalised_series,
+    sample_sweep_series,
+    training_curve_series,
+    width_sweep_series,
 )
 from implicit_bias.evidence.slow import SlowLaw, slow_law
 from implicit_bias.evidence.stamp import stamp
@@ -40,15 +62,21 @@ __all__ = [
     "Degeneracy",
     "FullTraining",
     "Ledger",
+    "Line",
+    "Measurement",
+    "NetworkSeries",
     "PerturbationSeries",
     "PolynomialSeries",
     "Rank",
+    "RankCorrelation",
+    "Scores",
     "Slope",
     "SlowLaw",
     "Spectrum",
     "Temperature",
     "angle",
     "best_temperature",
+    "class_margins",
     "degeneracy",
     "expected_risk",
     "flow_filter",
@@ -57,14 +85,24 @@ __all__ = [
     "function_change",
     "hessian_spectrum",
     "jacobian_rank",
+    "kendall",
     "ledger",
+    "linear_relation",
     "loglog_slope",
+    "loss_deficit",
+    "measure_network",
+    "normalised_series",
     "outside_span",
+    "partial_rank_correlation",
     "perturbation_series",
     "polynomial_series",
     "quadratic_remainder",
     "relative_error",
     "ridge_filter",
+    "sample_sweep_series",
+    "scores",
     "slow_law",
     "stamp",
+    "training_curve_series",
+    "width_sweep_series",
 ]

@@ -6,6 +6,9 @@ from implicit_bias.models.activations import (
     fit_polynomial,
 )
 from implicit_bias.models.curvature_init import CurvatureInit
+from implicit_bias.models.deep import (
+    FilterNetwork,
+)
 from implicit_bias.models.deep_conv import (
     ConvNetwork,
     Layer,
@@ -18,6 +21,11 @@ from implicit_bias.models.factorisations import (
     implied_penalty,
     unitary_dft,
 )
+from implicit_bias.models.homogeneity import (
+    Normalised,
+    normalise,
+    rescale_channels,
+)
 from implicit_bias.models.initialisations import (
     BinaryUniformInit,
     GaussianInit,
@@ -27,10 +35,18 @@ from implicit_bias.models.initialisations import (
 from implicit_bias.models.linear import LinearNetwork
 from implicit_bias.models.parameterisation import Parameterisation
 from implicit_bias.models.polynomial import chebyshev_nodes, polynomial_features
+from implicit_bias.models.residual import (
+    ResidualBlock,
+    ResidualNetwork,
+)
 from implicit_bias.models.shallow import ShallowNetwork
 from implicit_bias.models.smoothed import (
     SmoothedReLU,
     smoothed_relu,
+)
+from implicit_bias.models.weights import (
+    layer_norms,
+    path_norm,
 )
 from implicit_bias.models.wells import (
     TwoWells,
@@ -41,12 +57,16 @@ __all__ = [
     "ConvNetwork",
     "CurvatureInit",
     "DenseNetwork",
+    "FilterNetwork",
     "GaussianInit",
     "Initialisation",
     "Layer",
     "LinearNetwork",
+    "Normalised",
     "Parameterisation",
     "PolynomialActivation",
+    "ResidualBlock",
+    "ResidualNetwork",
     "ShallowNetwork",
     "SmoothedReLU",
     "TwoWells",
@@ -56,7 +76,11 @@ __all__ = [
     "chebyshev_nodes",
     "fit_polynomial",
     "implied_penalty",
+    "layer_norms",
+    "normalise",
+    "path_norm",
     "polynomial_features",
+    "rescale_channels",
     "smoothed_relu",
     "unitary_dft",
 ]
