@@ -77,7 +77,7 @@ EXPLICIT = re.compile(r"(?P<words>.+?)\s*<(?P<target>[^<>]+)>", re.S)
 REMAINS = re.compile(
     r"""
       ^[ >]*:{3,}.*$ | ^[ >]*[`~]{3,}\{.*$ | ^[ >]*:[\w-]+:(?:[ ].*)?$ # directives
-    | \{[a-zA-Z][\w:-]*\}`                             # roles
+    | \{[a-zA-Z][\w:-]*\}`[^`\n]*`?                     # roles
     | \{\{.*?\}\} | ^%[ ].*$ | ^\+\+\+ | ^\([\w-]+\)=$ # substitutions, comments, breaks, targets
     | <a\b[^>]*>                                       # anchors and links in HTML
     | \]\((?!https?://|mailto:)[^)\s]*\)               # addresses relative to the book's sources
