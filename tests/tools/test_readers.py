@@ -1,6 +1,8 @@
 """Reader copies of small chapters: numbers by label, outputs, hidden cells, and what is refused."""
 
+import base64
 import json
+import struct
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,6 +103,17 @@ def test_outputs_are_those_of_the_executed_notebook():
     assert made["outputs"] == [{**result, "execution_count": None}]
     with pytest.raises(NotPlain, match="cell c: the executed notebook is of another version"):
         copied(cell("code", "c", "1 + 2"), executed=run)
+
+
+def test_pictures_become_png_of_twice_the_size():
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt" viewBox="0 0 72 36"/>'
+    drawn = {"output_type": "display_data", "metadata": {}, "data": {"image/svg+xml": [svg]}}
+    run = {"cells": [cell("code", "c", "draw()", outputs=[drawn])]}
+    (made,) = copied(cell("code", "c", "draw()"), executed=run)[1]["outputs"]
+    png = base64.b64decode(made["data"]["image/png"])
+    assert set(made["data"]) == {"image/png"}
+    assert made["metadata"] == {"image/png": {"width": 96, "height": 48}}
+    assert struct.unpack(">II", png[16:24]) == (192, 96)
 
 
 def test_a_hidden_solution_keeps_its_code_and_its_answer_to_itself():

@@ -2,19 +2,23 @@
 
 `make book` writes them to ``_build/html/readers``, from the notebooks as they were executed for the
 pages: their code cells are the chapter's, their text is `plain_text`'s, their outputs are the
-book's. Colab opens notebooks from a repository only, so the workflow that publishes the site also
-puts this folder on a branch, ``readers``, and every Colab button of the book points there.
+book's, pictures drawn again as PNG. Colab opens notebooks from a repository only, so the workflow
+that publishes the site also puts this folder on a branch, ``readers``, and every Colab button of
+the book points there.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import rehome
+import resvg_py
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -168,9 +172,7 @@ def code(
         "execution_count": None,
         "id": cell["id"],
         "metadata": metadata,
-        "outputs": [
-            {**out, "execution_count": None} if "execution_count" in out else out for out in outputs
-        ],
+        "outputs": [shown_anywhere(output) for output in outputs],
         "source": source.splitlines(keepends=True),
     }
     shown = cell["metadata"].get("mystnb", {})
@@ -182,6 +184,19 @@ def code(
             words = re.sub(r"([\\`*_$<\[\]])", r"\\\1", alternative)
             text += "\n\n" + folded("The picture in words", words)
         yield markdown(f"{cell['id']}-caption", text)
+
+
+def shown_anywhere(output: Notebook) -> Notebook:
+    """An output as every place shows it: JupyterLab draws no SVG of a notebook not run here."""
+    made = {**output, "execution_count": None} if "execution_count" in output else dict(output)
+    if "image/svg+xml" in output.get("data", {}):
+        drawing = "".join(output["data"]["image/svg+xml"])
+        png = bytes(resvg_py.svg_to_bytes(svg_string=drawing, dpi=96, zoom=2))
+        width, height = (size // 2 for size in struct.unpack(">II", png[16:24]))  # of the PNG
+        data = {kind: text for kind, text in output["data"].items() if kind != "image/svg+xml"}
+        made["data"] = {**data, "image/png": base64.b64encode(png).decode()}
+        made["metadata"] = {"image/png": {"width": width, "height": height}}
+    return made
 
 
 def welcome(cell: Notebook, page: Page) -> None:
