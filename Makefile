@@ -2,10 +2,13 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+COLAB  ?= .venv-colab
 PORT   ?= 8000
 
 BIN    := $(VENV)/bin
 # The environment is rebuilt exactly when what it is made from changes.
+# The lowest supported versions have wheels up to Python 3.12, which is Colab's.
+COLAB_PYTHON ?= $(firstword $(foreach p,python3.12 python3.11,$(shell command -v $(p))) $(PYTHON))
 STAMP  := $(VENV)/.installed-$(firstword $(shell cat requirements.txt pyproject.toml | cksum))
 CODE   := lib tests tools benchmarks notebooks
 
@@ -15,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test check gates serve lab ledger bench rehome clean
+.PHONY: help setup book test check gates colab serve lab ledger bench rehome clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +41,7 @@ book: $(STAMP) ## Execute the notebooks and render the book; warnings are errors
 
 test: $(STAMP) ## Test the library, the notebooks and the built site
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --nbval-lax \
-	  --ignore=tests/site --ignore=tests/gates lib tests notebooks
+	  --ignore=tests/site --ignore=tests/gates --ignore=tests/colab lib tests notebooks
 	@$(BIN)/python tools/build.py
 	$(BIN)/python -m pytest tests/site -n 2
 
@@ -51,6 +54,18 @@ check: $(STAMP) ## Check format, style, floors, notebooks and types
 
 gates: $(STAMP) ## Seed one fault of each kind in a copy and see it caught
 	$(BIN)/python tests/gates/run.py
+
+COLAB_STAMP := $(COLAB)/.installed-$(firstword $(shell cksum tests/colab/requirements.txt))
+
+$(COLAB_STAMP):
+	test -x $(COLAB)/bin/python || $(COLAB_PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/python -m pip install --quiet -r tests/colab/requirements.txt
+	@rm -f $(COLAB)/.installed-*
+	@touch $@
+
+colab: book $(COLAB_STAMP) ## Run every reader copy in a simulated Colab, lowest versions (CHAPTERS=01_)
+	COLAB_PYTHON=$(CURDIR)/$(COLAB)/bin/python \
+	  $(BIN)/python -m pytest tests/colab --durations=0 $(if $(CHAPTERS),-k "$(CHAPTERS)")
 
 serve: book ## Serve the built book at http://localhost:8000 (PORT=...)
 	@echo "The book is at http://localhost:$(PORT)/ (Ctrl-C stops)"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = re.compile(r"https://github\.com/([A-Za-z0-9][\w-]*)/([\w.-]+?)(?:\.git)?/?")
-SKIP = {".git", ".venv", "_build", "__pycache__"}
+SKIP = {".git", ".venv", ".venv-colab", "_build", "__pycache__"}
 
 
 class BadAddress(ValueError):

@@ -182,6 +182,10 @@ def store_wrong_text(cell: dict) -> None:
     cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["3\n"]}]
 
 
+def add_epigraph(cell: dict) -> None:
+    cell["source"] = [*cell["source"], "\n\n:::{epigraph}\nA directive that the book knows.\n:::"]
+
+
 def empty_book(copy: Copy) -> None:
     copy.change("_toc.yml", lambda _: "format: jb-book\nroot: book/nothing\n")
     copy.change("book/nothing.md", lambda _: "# Nothing\n\nThis book is empty.\n")
@@ -250,6 +254,12 @@ GATES = [
         lambda copy: copy.append(PAGE, '<script src="https://example.org/x.js"></script>'),
         BUILD,
         r"WARNING: the page would fetch https://example\.org/x\.js",
+    ),
+    Gate(
+        "markup that Colab would show as source",
+        lambda copy: copy.change_cell("meaning", add_epigraph),
+        BUILD,
+        r"no reader copy for Colab: .*cell meaning: the directive \{epigraph\} has no plain form",
     ),
     Gate(
         "an import of limits from dynamics",

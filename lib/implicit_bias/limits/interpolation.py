@@ -42,9 +42,10 @@ class _Factorisation:
         from scipy.linalg import lapack
 
         # R is triangular already. Where it is far from singular nothing more is needed; the
-        # estimate of its condition costs O(k^2) and is off by a factor of k at most.
+        # estimate of its condition costs O(k^2) and is off by a factor of k at most. (It is its own
+        # LU factorisation; LAPACK's estimate for triangles, dtrcon, needs SciPy 1.15.)
         small = R.cpu().numpy()
-        inverse_condition, _ = lapack.dtrcon(small)
+        inverse_condition, _ = lapack.dgecon(small, abs(small).sum(0).max())
         self.rank = k
         self.left: Tensor | None = None
         self.rows: Tensor | None = None
