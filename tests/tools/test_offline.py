@@ -76,16 +76,3 @@ def test_mathematics_is_loaded_where_there_is_some():
     }.items():
         context, _ = finish(body, scripts)
         assert [file.filename for file in context["script_files"]] == expected
-
-
-def test_icons_that_no_page_shows_are_dropped(tmp_path):
-    scripts = tmp_path / "_static" / "scripts"
-    scripts.mkdir(parents=True)
-    (tmp_path / "index.html").write_text('<i class="fa-solid fa-navicon"></i>')
-    icons = 'a={bars:[448,512,["navicon"],"f0c9","M0 96"],"cart-plus":[576,512,[],"f217","M0 2"]};'
-    (scripts / "fontawesome.js").write_text(icons)
-    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(format="html"))
-    offline.thin_icons(app, None)
-    assert (scripts / "fontawesome.js").read_text() == (
-        'a={bars:[448,512,["navicon"],"f0c9","M0 96"],};'
-    )
