@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test check gates serve lab ledger bench rehome clean
+.PHONY: help setup book test check gates pdf links serve lab ledger bench rehome clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ check: $(STAMP) ## Check format, style, floors, notebooks and types
 
 gates: $(STAMP) ## Seed one fault of each kind in a copy and see it caught
 	$(BIN)/python tests/gates/run.py
+
+pdf: book ## Print the book as one PDF (needs Chromium)
+	@$(BIN)/python tools/pdf.py
+
+links: $(STAMP) ## Ask every address outside the book whether it still answers (needs the network)
+	@$(BIN)/python tools/build.py --links
 
 serve: book ## Serve the built book at http://localhost:8000 (PORT=...)
 	@echo "The book is at http://localhost:$(PORT)/ (Ctrl-C stops)"

@@ -76,3 +76,13 @@ def test_mathematics_is_loaded_where_there_is_some():
     }.items():
         context, _ = finish(body, scripts)
         assert [file.filename for file in context["script_files"]] == expected
+
+
+def test_so_are_cards_and_tabs():
+    scripts = ["book.js", "sphinx-design.min.css", "design-tabs.js"]
+    for body, expected in {
+        '<p class="used-to">none</p>': scripts[:1],
+        '<div class="docutils sd-card">x</div>': scripts,
+    }.items():
+        context, _ = finish(body, scripts)
+        assert [file.filename for file in context["script_files"]] == expected

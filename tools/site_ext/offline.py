@@ -90,13 +90,17 @@ def name_toggles(context: dict[str, Any]) -> None:
 def finish_page(
     app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: Any
 ) -> None:
-    """Mend a page's text, load MathJax only where there is mathematics, look for strangers."""
+    """Mend a page's text, load what it needs and no more, look for strangers."""
     body = mend_body(context.get("body", ""))
     badge = context["pathto"]("_static/colab-badge.svg", True)
     context["body"] = body = body.replace(COLAB_BADGE, badge)
     name_toggles(context)
 
-    unwanted = ["thebe"] if 'class="math' in body else ["thebe", "mathjax"]
+    unwanted = ["thebe"]
+    if 'class="math' not in body:
+        unwanted.append("mathjax")
+    if not re.search(r'class="(?:[^"]* )?sd-', body):
+        unwanted += ["sphinx-design", "design-tabs"]
     for kind in FILES:
         context[kind] = [
             file
