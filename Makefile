@@ -55,8 +55,8 @@ gates: $(STAMP) ## Seed one fault of each kind in a copy and see it caught
 pdf: book ## Print the book as one PDF (needs Chromium)
 	@$(BIN)/python tools/pdf.py
 
-links: $(STAMP) ## Ask every address outside the book whether it still answers (needs the network)
-	@$(BIN)/python tools/build.py --links
+links: book ## Ask every address that the text links to whether it answers (needs the network)
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 serve: book ## Serve the built book at http://localhost:8000 (PORT=...)
 	@echo "The book is at http://localhost:$(PORT)/ (Ctrl-C stops)"

@@ -20,6 +20,8 @@ from xml.etree import ElementTree
 import edition
 import weights
 from bs4 import BeautifulSoup, Tag
+from pypdf import PdfWriter
+from pypdf.generic import NameObject, TextStringObject
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
@@ -201,15 +203,47 @@ def print_book(source: Path, target: Path) -> None:
         browser.close()
 
 
+def headings(html: str) -> list[str]:
+    """The words of all headings, in order."""
+    found = BeautifulSoup(html, "html.parser").find_all(re.compile("h[1-6]"))
+    for math in (math for heading in found for math in heading.select(".math")):
+        math.string = re.sub(r"\\[()]", "", math.get_text())
+    return [" ".join(heading.get_text(" ").split()) for heading in found]
+
+
+def name_outline(target: Path, titles: list[str]) -> int:
+    """Give the outline the words of the headings: Chromium runs lines together.
+
+    Returns the number of pages.
+    """
+    writer = PdfWriter(clone_from=target)
+    stack, items = [writer.root_object["/Outlines"].get_object().get("/First")], []
+    while stack:
+        if (item := stack.pop()) is not None:
+            items.append(item.get_object())
+            stack += [items[-1].get("/Next"), items[-1].get("/First")]
+    if len(items) != len(titles):
+        raise NoBook(
+            f"the outline has {len(items)} entries for {len(titles)} headings, "
+            "so it would mislead: is a heading of the book hidden, or empty?"
+        )
+    for item, title in zip(items, titles, strict=True):
+        item[NameObject("/Title")] = TextStringObject(title)
+    writer.write(target)
+    return len(writer.pages)
+
+
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     source, target = OUT / "print.html", OUT / "book.pdf"
     try:
-        source.write_text(Printer().book(), encoding="utf-8")
+        html = Printer().book()
+        source.write_text(html, encoding="utf-8")
         print_book(source, target)
+        pages = name_outline(target, headings(html))
     except NoBook as error:
         sys.exit(f"pdf: {error}")
-    print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
+    print(f"{target}: {pages} pages, {target.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
