@@ -151,14 +151,17 @@ class Printer:
 
 
 SHRINK = """() => {
-  // A formula wider than the paper is made as wide as the paper.
+  // A formula wider than the paper is made as wide as the paper. First all is measured, then all
+  // is changed: in turns, the browser would lay the whole book out again for every formula.
+  const wide = [];
   for (const box of document.querySelectorAll("mjx-container")) {
     const picture = box.querySelector("svg"), line = box.closest("p, li, dd, td, th, div, section");
-    const room = line.clientWidth, width = picture.getBoundingClientRect().width;
-    if (room > 50 && width > room) {
-      picture.style.width = `${room}px`;
-      picture.style.height = "auto";
-    }
+    const room = line.clientWidth;
+    if (room > 50 && picture.getBoundingClientRect().width > room) wide.push([picture, room]);
+  }
+  for (const [picture, room] of wide) {
+    picture.style.width = `${room}px`;
+    picture.style.height = "auto";
   }
   return [...document.querySelectorAll("[data-mjx-error]")].map((e) => e.dataset.mjxError);
 }"""
