@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test check gates colab serve lab ledger bench rehome clean
+.PHONY: help setup book test check gates colab pdf links serve lab ledger bench rehome clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ $(COLAB_STAMP):
 colab: book $(COLAB_STAMP) ## Run every reader copy in a simulated Colab, lowest versions (CHAPTERS=01_)
 	COLAB_PYTHON=$(CURDIR)/$(COLAB)/bin/python \
 	  $(BIN)/python -m pytest tests/colab --durations=0 $(if $(CHAPTERS),-k "$(CHAPTERS)")
+
+pdf: book ## Print the book as one PDF (needs Chromium)
+	@$(BIN)/python tools/pdf.py
+
+links: book ## Ask every address that the text links to whether it answers (needs the network)
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 serve: book ## Serve the built book at http://localhost:8000 (PORT=...)
 	@echo "The book is at http://localhost:$(PORT)/ (Ctrl-C stops)"

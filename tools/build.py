@@ -28,6 +28,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from edition import day
+
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ("lib", "requirements.txt")
 PAGES = ("_config.yml", "_toc.yml", "tools", "book", "notebooks", "pyproject.toml", "CITATION.cff")
@@ -100,7 +102,7 @@ def prepare(root: Path = ROOT) -> bool:
     scale = os.environ.get("IMPLICIT_BIAS_SCALE", "")
     new = {
         "library": digest(root, LIBRARY, platform.python_version(), scale),
-        "pages": digest(root, PAGES),
+        "pages": digest(root, PAGES, str(day(root))),  # every page states the edition
         "notebooks": {
             path.relative_to(root).as_posix(): code_digest(path)
             for path in files(root, ["notebooks"])

@@ -1,6 +1,7 @@
 """Draws the picture of the front page: two interpolators of the same data.
 
-    python tools/picture.py            write book/images/two_interpolators.svg
+    python tools/picture.py     write book/images/two_interpolators.svg, and the same curves as
+                                tools/site_ext/static/card.png, for links to the book
 
 Seven points, sixteen features (Chebyshev polynomials, each 0.8 times as large as the one before):
 nine dimensions of exact fits. One is where gradient descent ends from zero; the dashed line over it
@@ -22,13 +23,18 @@ from implicit_bias import (
     plotting,
     polynomial_features,
 )
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 SVG = ROOT / "book" / "images" / "two_interpolators.svg"
+CARD = ROOT / "tools" / "site_ext" / "static" / "card.png"
+CARD_SIZE = (1200, 630)  # pixels, as Open Graph asks
 DEGREE, DECAY = 15, 0.8
 VERMILION_WORDS = "#AD4C00"  # the limit's colour, dark enough for small letters on white
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+NAME = "The Implicit\nBias of Gradient\nDescent"
+PROMISE = "An executable textbook:\ntheorems, proved and run"
 TITLE = "Two interpolators of the same seven points"
 DESCRIPTION = (
     "Seven black points. A calm blue curve passes through all of them: gradient descent from "
@@ -66,21 +72,26 @@ def interpolators() -> dict[str, torch.Tensor]:
     }
 
 
-def draw() -> Figure:
-    """The figure. Its lines carry the gids descent, limit, other and data."""
+def plot(axes: Axes, size: float = 1) -> dict[str, float]:
+    """Draw the curves and the points; the length of each curve's weights, by name."""
     fits = interpolators()
     x, y = fits["x"], fits["y"]
     grid = torch.cat([torch.linspace(-1, 1, 401, dtype=torch.float64), x]).unique()
     curve = {name: features(grid) @ fits[name] for name in ("descent", "limit", "other")}
-    length = {name: float(fits[name].norm()) for name in curve}
+    wide = {"linewidth": 5 * size}
+    axes.plot(grid, curve["other"], gid="other", **plotting.CONTROL)
+    axes.plot(grid, curve["descent"], gid="descent", **plotting.DYNAMICS | wide)
+    axes.plot(grid, curve["limit"], gid="limit", **plotting.LIMIT)
+    axes.plot(x, y, gid="data", zorder=5, **plotting.DATA | {"markersize": 7 * size})
+    return {name: float(fits[name].norm()) for name in curve}
 
+
+def draw() -> Figure:
+    """The figure. Its lines carry the gids descent, limit, other and data."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.0, 4.0), facecolor="white", layout="constrained")
         axes = figure.add_subplot(facecolor="white")
-        axes.plot(grid, curve["other"], gid="other", **plotting.CONTROL)
-        axes.plot(grid, curve["descent"], gid="descent", **plotting.DYNAMICS | {"linewidth": 5})
-        axes.plot(grid, curve["limit"], gid="limit", **plotting.LIMIT)
-        axes.plot(x, y, gid="data", zorder=5, **plotting.DATA | {"markersize": 7})
+        length = plot(axes)
         labels = (
             (2.32, plotting.CONTROL["color"], f"another exact fit, length {length['other']:.1f}"),
             (
@@ -95,6 +106,19 @@ def draw() -> Figure:
         axes.set(xlim=(-1.05, 1.05), ylim=(-3.0, 2.6), xlabel="input x", ylabel="prediction")
         axes.set(xticks=[-1, -0.5, 0, 0.5, 1], yticks=[-1, 0, 1])
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_card() -> Figure:
+    """The same curves beside the title, for whoever shows a link to the book."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(CARD_SIZE[0] / 100, CARD_SIZE[1] / 100), dpi=100)
+        axes = figure.add_axes((0.49, 0.06, 0.48, 0.88))
+        plot(axes, size=1.8)
+        axes.set(xlim=(-1.02, 1.02), ylim=(-2.2, 2.3))
+        axes.set_axis_off()
+        figure.text(0.05, 0.62, NAME, size=38, weight="bold", va="center", linespacing=1.25)
+        figure.text(0.05, 0.3, PROMISE, size=20, va="center", color="#333333", linespacing=1.4)
     return figure
 
 
@@ -115,4 +139,6 @@ def as_svg(figure: Figure) -> str:
 if __name__ == "__main__":
     SVG.parent.mkdir(parents=True, exist_ok=True)
     SVG.write_text(as_svg(draw()), encoding="utf-8")
-    print(f"wrote {SVG.relative_to(ROOT)}")
+    draw_card().savefig(CARD, metadata={"Software": None})
+    for path in (SVG, CARD):
+        print(f"wrote {path.relative_to(ROOT)}")

@@ -1,17 +1,15 @@
 """What the tests of the built site share: the pages, parsed; a server; a browser."""
 
-import functools
-import http.server
 import os
-import threading
 from pathlib import Path
 
 import pytest
+import weights
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = weights.CHROMIUM
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
@@ -42,24 +40,21 @@ def chapters():
 
 def pytest_generate_tests(metafunc):
     """A test of a ``main_page`` is one of each page that readers meet first."""
+    if "any_page" in metafunc.fixturenames:
+        names = [path.relative_to(SITE).as_posix() for path in sorted(SITE.rglob("*.html"))]
+        # The first leads to another page at once; the second is served under other addresses.
+        apart = ("index.html", "404.html")
+        metafunc.parametrize("any_page", [n for n in names if n[0] != "_" and n not in apart])
     if "main_page" in metafunc.fixturenames:
         chapters = [f"notebooks/{name}.html" for name in CHAPTERS]
         metafunc.parametrize("main_page", ["book/index.html", *chapters, "book/ledger.html"])
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture(scope="session")
 def address(site):
     """The site over http, from a thread of this process."""
-    handler = functools.partial(_Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with weights.served(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +79,8 @@ def browser():
 def open_page(browser):
     """Open an address in a fresh window and wait until its mathematics is typeset.
 
-    ``tab.requests`` and ``tab.errors`` note every request, and every error of a script.
+    ``tab.requests`` and ``tab.errors`` note every request, and every error of a script or of the
+    console (which also names files that are missing).
     """
     contexts = []
 
@@ -97,6 +93,7 @@ def open_page(browser):
         tab.requests, tab.errors = [], []
         tab.on("request", lambda request: tab.requests.append(request.url))
         tab.on("pageerror", lambda error: tab.errors.append(str(error)))
+        tab.on("console", lambda m: m.type == "error" and tab.errors.append(m.text))
         tab.goto(url)
         tab.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
         return tab

@@ -4,6 +4,7 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
+import weights
 
 pytestmark = pytest.mark.browser
 
@@ -20,15 +21,10 @@ def elsewhere(requests):
     ]
 
 
-@pytest.mark.parametrize("scheme", ["file", "http"])
-def test_no_request_leaves_and_mathematics_is_typeset(scheme, site, address, main_page, open_page):
-    name = main_page
-    tab = open_page((site / name).as_uri() if scheme == "file" else f"{address}/{name}")
-    tab.wait_for_load_state("networkidle")
+def look_at(tab, name):
+    """Nothing came from elsewhere, nothing failed, all mathematics is typeset."""
     assert not elsewhere(tab.requests), f"{name} asks for {elsewhere(tab.requests)}"
     assert not tab.errors, f"{name}: {tab.errors}"
-    raw = tab.locator("span.math, div.math").count()
-    assert raw or name == "book/index.html", f"{name} holds no mathematics"
     left = tab.evaluate(
         "() => [...document.querySelectorAll('span.math, div.math')]"
         ".filter(e => !e.querySelector('mjx-container')).map(e => e.textContent)"
@@ -38,6 +34,134 @@ def test_no_request_leaves_and_mathematics_is_typeset(scheme, site, address, mai
         "es => es.map(e => e.getAttribute('data-mjx-error') || e.textContent)"
     )
     assert not broken, f"{name}: bad TeX: {broken[:3]}"
+
+
+def test_every_page_is_light_and_loads_without_an_error(any_page, address, open_page):
+    tab = open_page(f"{address}/{any_page}")
+    tab.wait_for_load_state("networkidle")
+    look_at(tab, any_page)
+    found = weights.weigh(tab.requests)
+    heaviest = sorted(found.items(), key=lambda item: -item[1])[:4]
+    assert sum(found.values()) <= weights.BUDGET, (
+        f"{any_page} weighs {sum(found.values())} bytes gzipped, which a phone on a slow network "
+        f"waits for: {heaviest}"
+    )
+
+
+def test_from_a_disk_too(main_page, site, open_page):
+    tab = open_page((site / main_page).as_uri())
+    tab.wait_for_load_state("networkidle")
+    look_at(tab, main_page)
+    raw = tab.locator("span.math, div.math").count()
+    assert raw or main_page == "book/index.html", f"{main_page} holds no mathematics"
+
+
+def test_a_solution_opens(chapters, site, open_page):
+    for name in chapters:
+        tab = open_page((site / name).as_uri())
+        for kind in ("solution", "proof"):
+            folded = tab.locator(f"div.{kind}.dropdown")
+            assert folded.count(), f"{name} has no folded {kind}"
+            box, text = folded.first, folded.first.locator("p:not(.admonition-title)").first
+            button = box.locator("button.toggle-button")
+            assert not text.is_visible(), f"{name}: a {kind} lies open"
+            assert button.get_attribute("aria-expanded") == "false"
+            button.focus()
+            tab.keyboard.press("Enter")  # as readers without a mouse do
+            assert text.is_visible(), f"{name}: a {kind} does not open"
+            assert button.get_attribute("aria-expanded") == "true"
+        assert not tab.errors, f"{name}: {tab.errors}"
+        tab.context.close()
+
+
+FOCUS = """() => {
+  const e = document.activeElement, box = e.getBoundingClientRect();
+  const part = {".skip-link": "skip", ".search-button-field": "search", ".bd-sidebar-primary":
+    "menu", ".bd-header-article": "tools", ".bd-article": "text", ".prev-next-footer": "next"};
+  const place = Object.keys(part).find((p) => e.closest(p));
+  const ring = getComputedStyle(e);
+  return {place: part[place] ?? "other", tag: e.tagName, width: box.width,
+    ring: ring.outlineStyle !== "none" || ring.boxShadow !== "none",
+    html: e.outerHTML.slice(0, 120)};
+}"""
+
+
+def test_the_tab_key_goes_through_a_chapter_in_the_order_of_reading(site, open_page, chapters):
+    tab = open_page((site / chapters[0]).as_uri())
+    stops = []
+    while len(stops) < 300:
+        tab.keyboard.press("Tab")
+        stop = tab.evaluate(FOCUS)
+        if stop["tag"] == "BODY":  # once around
+            break
+        stops.append(stop)
+    places = [stop["place"] for stop in stops]
+    assert places[0] == "skip"
+    first = {name: places.index(name) for name in ("search", "menu", "tools", "text", "next")}
+    # The title, in the menu's column, links to the front page before the search.
+    places[1] = "skip" if places[1] == "menu" else places[1]
+    first["menu"] = places.index("menu")
+    assert list(first.values()) == sorted(first.values()), first
+    formulas = [stop for stop in stops if stop["tag"] == "MJX-CONTAINER"]
+    assert len(formulas) < 10, "the reader presses Tab at every formula"
+    unseen = [stop["html"] for stop in stops[:60] if stop["width"] < 1 or not stop["ring"]]
+    assert not unseen, f"focus cannot be seen: {unseen}"
+
+
+def test_the_skip_link_leads_to_the_text(site, open_page, chapters):
+    tab = open_page((site / chapters[0]).as_uri())
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("() => !!document.activeElement.closest('#main-content')")
+
+
+def test_a_wide_formula_can_be_scrolled_from_the_keyboard(site, open_page, chapters):
+    tab = open_page((site / chapters[0]).as_uri(), width=400)
+    tab.wait_for_function("document.querySelectorAll('mjx-container[tabindex=\"0\"]').length")
+    unreached = tab.evaluate(
+        """() => [...document.querySelectorAll("div.math, mjx-container")].filter((box) =>
+          box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === "auto" &&
+          !box.closest("[tabindex='0']") && !box.querySelector("[tabindex='0']")
+        ).map((box) => box.outerHTML.slice(0, 200))"""
+    )
+    assert not unreached, unreached
+
+
+def test_a_page_that_is_not_there_is_answered_from_any_depth(site, open_page):
+    front = (site / "index.html").read_text(encoding="utf-8")
+    canonical = re.search(r'rel="canonical" href="([^"]*)book/index\.html"', front)
+    prefix = urlsplit(canonical[1]).path
+
+    class Pages(weights.Quiet):
+        """Serves the site as GitHub Pages does: under its prefix, with 404.html for the rest."""
+
+        def do_GET(self):
+            path = urlsplit(self.path).path
+            file = site / path.removeprefix(prefix)
+            if path.startswith(prefix) and file.is_file():
+                self.path = path.removeprefix(prefix[:-1])
+                return super().do_GET()
+            text = (site / "404.html").read_bytes()
+            self.send_response(404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            return self.wfile.write(text)
+
+    with weights.served(site, Pages) as address:
+        for place in ("gone.html", "notebooks/gone/deep/down.html"):
+            tab = open_page(f"{address}{prefix}{place}")
+            tab.wait_for_load_state("networkidle")
+            missing = [error for error in tab.errors if "404" in error]
+            assert len(missing) == len(tab.errors) == 1, f"{place}: {tab.errors}"  # itself
+            assert not elsewhere(tab.requests)
+            assert tab.get_by_role("heading", name="There is no such page").is_visible()
+            assert tab.locator(".bd-sidebar-primary a.reference").count() > 10
+            tab.locator(".bd-article a").first.click()
+            tab.wait_for_url("**/book/index.html")
+            tab.go_back()
+            tab.locator(".bd-sidebar-primary a.reference").nth(1).click()
+            tab.wait_for_url("**/book/reading.html")
 
 
 @pytest.mark.parametrize("words", ["minimum norm", "Bregman"])

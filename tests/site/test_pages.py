@@ -6,8 +6,11 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
+import edition
 import pytest
+import rehome
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADS = ("script", "img", "iframe", "source", "video", "audio", "embed", "object")
@@ -25,6 +28,13 @@ def addresses(soup):
                 yield tag, address
 
 
+def base(pages):
+    """The address under which the site is published."""
+    canonical = pages["index.html"].select_one("link[rel=canonical]")["href"]
+    assert canonical.endswith("/book/index.html")
+    return canonical.removesuffix("book/index.html")
+
+
 def test_the_site_is_not_empty(pages, chapters):
     assert "index.html" in pages
     assert chapters, "no notebook in notebooks/"
@@ -40,12 +50,17 @@ def test_links_and_anchors_resolve(site, pages):
         for name, soup in pages.items()
     }
     dead = []
+    prefix = urlsplit(base(pages)).path
     for name, soup in pages.items():
         for tag, address in addresses(soup):
             parts = urlsplit(address)
             if parts.scheme or parts.netloc:
                 continue
-            target = (site / name).parent / unquote(parts.path) if parts.path else site / name
+            path = unquote(parts.path)
+            if name == "404.html":  # read at any depth, it names places from the site's root
+                assert not path or path.startswith(prefix), f"{name}: {address}"
+                path = path.removeprefix(prefix)
+            target = (site / name).parent / path if path else site / name
             target = target.resolve()
             if target.is_dir():
                 target /= "index.html"
@@ -92,6 +107,49 @@ def test_stylesheets_load_nothing_from_elsewhere(site):
     assert not away, "\n".join(away)
 
 
+def test_every_page_names_its_address_and_its_edition(pages):
+    right, editions = rehome.site(*rehome.parse(rehome.current(ROOT))) + "/", set()
+    for name, soup in pages.items():
+        if name in ("404.html", "search.html"):
+            assert soup.select_one('meta[name=robots][content="noindex"]'), name
+            assert not soup.select("link[rel=canonical]"), name
+        else:
+            (link,) = soup.select("link[rel=canonical]")
+            page = "book/index.html" if name == "index.html" else name
+            assert link["href"] == right + page
+        if name != "index.html":
+            editions.add(soup.select_one("footer .edition").get_text())
+    assert len(editions) == 1
+    assert edition.version(ROOT) in editions.pop()
+
+
+def test_pages_carry_what_a_card_shows(site, pages):
+    titles = set()
+    for name, soup in pages.items():
+        if name in ("404.html", "search.html"):
+            continue
+        graph = {tag["property"]: tag["content"] for tag in soup.select("meta[property^=og]")}
+        assert graph["og:url"] == soup.select_one("link[rel=canonical]")["href"]
+        assert graph["og:image"].startswith(base(pages))
+        assert (site / graph["og:image"].removeprefix(base(pages))).is_file(), name
+        words = graph["og:description"]
+        assert words == soup.select_one("meta[name=description]")["content"]
+        assert 40 <= len(words) <= 200, f"{name}: {words}"
+        assert not re.search(r"[\\$\[]", words), f"{name}: raw markup in {words}"
+        titles.add(graph["og:title"])
+    assert len(titles) == len(pages) - 3  # the first page has the title of the one it leads to
+
+
+def test_search_engines_find_every_page(site, pages):
+    tree = ElementTree.parse(site / "sitemap.xml")
+    listed = [place.text for place in tree.iter("{http://www.sitemaps.org/schemas/sitemap/0.9}loc")]
+    no_page = {"404.html", "search.html", "index.html"}
+    assert sorted(listed) == sorted(base(pages) + name for name in pages.keys() - no_page)
+    assert listed[0].endswith("book/index.html"), "not in the order of the book"
+    robots = (site / "robots.txt").read_text()
+    assert f"Sitemap: {base(pages)}sitemap.xml" in robots
+
+
 def test_images_have_alternative_text(pages):
     silent = [
         f"{name}: {image.get('src', '')[:80]}"
@@ -100,6 +158,18 @@ def test_images_have_alternative_text(pages):
         if not (image.get("alt") or "").strip() or image["alt"] == image.get("src")
     ]
     assert not silent, "images without alternative text:\n" + "\n".join(silent)
+
+
+def test_the_text_for_a_figure_says_what_it_shows(pages, chapters):
+    said = Counter()
+    for name in chapters:
+        for figure in pages[name].find(id="main-content").find_all("figure"):
+            text, caption = figure.find("img")["alt"], figure.find("figcaption").get_text(" ")
+            assert len(text) >= 60, f"{name}: too short to say what is seen: {text}"
+            assert " ".join(text.split()) != " ".join(caption.split()), f"{name}: the caption again"
+            assert not re.search(r"\.(png|svg)\b|[\\$]", text), f"{name}: not for reading: {text}"
+            said[text] += 1
+    assert not [text for text, times in said.items() if times > 1], "one text for two figures"
 
 
 def test_outputs_that_are_pictures_are_described(pages, chapters):

@@ -78,14 +78,11 @@ def test_mathematics_is_loaded_where_there_is_some():
         assert [file.filename for file in context["script_files"]] == expected
 
 
-def test_icons_that_no_page_shows_are_dropped(tmp_path):
-    scripts = tmp_path / "_static" / "scripts"
-    scripts.mkdir(parents=True)
-    (tmp_path / "index.html").write_text('<i class="fa-solid fa-navicon"></i>')
-    icons = 'a={bars:[448,512,["navicon"],"f0c9","M0 96"],"cart-plus":[576,512,[],"f217","M0 2"]};'
-    (scripts / "fontawesome.js").write_text(icons)
-    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(format="html"))
-    offline.thin_icons(app, None)
-    assert (scripts / "fontawesome.js").read_text() == (
-        'a={bars:[448,512,["navicon"],"f0c9","M0 96"],};'
-    )
+def test_so_are_cards_and_tabs():
+    scripts = ["book.js", "sphinx-design.min.css", "design-tabs.js"]
+    for body, expected in {
+        '<p class="used-to">none</p>': scripts[:1],
+        '<div class="docutils sd-card">x</div>': scripts,
+    }.items():
+        context, _ = finish(body, scripts)
+        assert [file.filename for file in context["script_files"]] == expected

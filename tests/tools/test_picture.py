@@ -2,10 +2,12 @@
 
 import re
 
+import matplotlib.image
 import picture
 import pytest
 import torch
 from implicit_bias import Regression, gradient_descent, minimum_norm, relative_error
+from site_ext import published
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,17 @@ def test_committed_picture_is_what_the_script_draws():
     assert number.sub("#", committed) == number.sub("#", now), "run: python tools/picture.py"
     pairs = zip(number.findall(committed), number.findall(now), strict=True)
     assert max(abs(float(a) - float(b)) for a, b in pairs) < 1e-3
+
+
+def test_the_card_shows_the_same_curves_at_the_size_that_cards_have(drawn):
+    card = picture.draw_card()
+    for line in card.axes[0].lines:
+        here = torch.as_tensor(line.get_xydata()).T
+        assert torch.equal(here, drawn[line.get_gid()])
+    assert len(card.axes[0].lines) == len(drawn)
+    stored = matplotlib.image.imread(picture.CARD)
+    assert stored.shape[1::-1] == picture.CARD_SIZE == published.CARD_SIZE
+    assert picture.CARD.stat().st_size < 300_000, "some networks refuse a large card"
 
 
 def test_picture_asks_for_nothing_and_says_what_it_is():

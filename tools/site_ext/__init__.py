@@ -1,4 +1,4 @@
-"""What the book adds to Jupyter Book: pages that need no network, the ledger, reader copies."""
+"""What the book adds to Jupyter Book: light pages without a network, an address, the ledger."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.setup_extension("site_ext.offline")
-    app.setup_extension("site_ext.ledger_page")
-    app.setup_extension("site_ext.readers")
+    for part in ("offline", "icons", "ledger_page", "published", "readers"):
+        app.setup_extension(f"site_ext.{part}")
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

@@ -30,10 +30,6 @@ FETCHED = re.compile(
 )
 FOLDED_PROOF = re.compile(r'(<div class="proof(?=[^"]*\bdropdown\b)[^"]*"[^>]*>\s*)<p>(Proof)\.\s*')
 REPEATED_ID = re.compile(r' id="(?:proof|exercise|solution)-content"|(?<=admonition") id="proof"')
-ICON = re.compile(
-    r'(?<=[{,])(?:"([a-z0-9-]+)"|([a-zA-Z0-9_$]+)):'
-    r'\[\d+,\d+,\[([^]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^]]*\])\](,?)'
-)
 logger = logging.getLogger(__name__)
 
 
@@ -94,13 +90,17 @@ def name_toggles(context: dict[str, Any]) -> None:
 def finish_page(
     app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: Any
 ) -> None:
-    """Mend a page's text, load MathJax only where there is mathematics, look for strangers."""
+    """Mend a page's text, load what it needs and no more, look for strangers."""
     body = mend_body(context.get("body", ""))
     badge = context["pathto"]("_static/colab-badge.svg", True)
     context["body"] = body = body.replace(COLAB_BADGE, badge)
     name_toggles(context)
 
-    unwanted = ["thebe"] if 'class="math' in body else ["thebe", "mathjax"]
+    unwanted = ["thebe"]
+    if 'class="math' not in body:
+        unwanted.append("mathjax")
+    if not re.search(r'class="(?:[^"]* )?sd-', body):
+        unwanted += ["sphinx-design", "design-tabs"]
     for kind in FILES:
         context[kind] = [
             file
@@ -121,27 +121,6 @@ def finish_page(
         )
 
 
-def thin_icons(app: Sphinx, exception: Exception | None) -> None:
-    """Keep in the theme's icon script those of its 2,000 icons that the site shows."""
-    script = Path(app.outdir, "_static", "scripts", "fontawesome.js")
-    if exception or app.builder.format != "html" or not script.is_file():
-        return
-    shown = {
-        name
-        for path in (*Path(app.outdir).rglob("*.html"), *Path(app.outdir, "_static").rglob("*.js"))
-        if path != script and "mathjax" not in path.parts
-        for name in re.findall(r"\bfa-([a-z0-9-]+)", path.read_text(encoding="utf-8"))
-    }
-
-    def keep(match: re.Match[str]) -> str:
-        quoted, bare, aliases, _comma = match.groups()
-        names = {quoted or bare, *re.findall(r'"([^"]+)"', aliases)}
-        return match.group(0) if names & shown else ""
-
-    text = script.read_text(encoding="utf-8")
-    script.write_text(ICON.sub(keep, text), encoding="utf-8")
-
-
 def add_paths(app: Sphinx, config: Config) -> None:
     config.html_static_path.append(str(HERE / "static"))
     config.templates_path.insert(0, str(HERE / "templates"))
@@ -154,7 +133,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", add_paths)
     app.connect("builder-inited", vendor_mathjax)
     app.connect("html-page-context", finish_page, priority=900)
-    app.connect("build-finished", thin_icons, priority=900)
     app.add_css_file("book.css", priority=900)
     app.add_js_file("book.js", loading_method="defer")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
