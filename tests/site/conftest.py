@@ -39,15 +39,20 @@ def chapters():
 
 
 def pytest_generate_tests(metafunc):
-    """A test of a ``main_page`` is one of each page that readers meet first."""
+    """A test of ``any_page`` is one of each page; axe sees a choice of them, or all."""
+    # The first leads to another page at once; the second is served under other addresses.
+    apart = ("index.html", "404.html")
+    names = [path.relative_to(SITE).as_posix() for path in sorted(SITE.rglob("*.html"))]
+    names = [name for name in names if name[0] != "_" and name not in apart]
     if "any_page" in metafunc.fixturenames:
-        names = [path.relative_to(SITE).as_posix() for path in sorted(SITE.rglob("*.html"))]
-        # The first leads to another page at once; the second is served under other addresses.
-        apart = ("index.html", "404.html")
-        metafunc.parametrize("any_page", [n for n in names if n[0] != "_" and n not in apart])
-    if "main_page" in metafunc.fixturenames:
-        chapters = [f"notebooks/{name}.html" for name in CHAPTERS]
-        metafunc.parametrize("main_page", ["book/index.html", *chapters, "book/ledger.html"])
+        metafunc.parametrize("any_page", names)
+    if "axe_page" in metafunc.fixturenames:
+        pairs = [(name, scheme) for name in names for scheme in ("light", "dark")]
+        if os.environ.get("EVERY_PAGE") != "1":
+            # A page has the same structure in the dark, and most pages share their colours.
+            dark = ("book/index.html", "book/ledger.html", f"notebooks/{CHAPTERS[0]}.html")
+            pairs = [(name, scheme) for name, scheme in pairs if scheme == "light" or name in dark]
+        metafunc.parametrize(("axe_page", "axe_scheme"), pairs)
 
 
 @pytest.fixture(scope="session")
