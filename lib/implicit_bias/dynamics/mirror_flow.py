@@ -37,6 +37,9 @@ def _times(times: Any, X: Tensor) -> Tensor:
     return t
 
 
+OVERSHOT = "a step overshot so far that weights overflow."
+
+
 def _gave_up(why: str) -> RuntimeError:
     return RuntimeError(
         f"The integrator gave up: {why} Pass a larger rtol, or follow mirror_descent. A p-norm "
@@ -65,8 +68,8 @@ class _Flow(_Dual):
         spread = self.potential.precondition(self.at(dual), self.columns)
         if not bool(torch.isfinite(spread).all()):
             # A p-norm with p > 2 has an infinite slope at zero: a large one serves the solver.
-            finite = spread[torch.isfinite(spread)].abs().max() if spread.numel() else 1.0
-            large = 1e8 * max(float(finite), 1.0)
+            finite = spread[torch.isfinite(spread)].abs()
+            large = 1e8 * max(float(finite.max()) if finite.numel() else 1.0, 1.0)
             spread = torch.nan_to_num(spread, nan=0.0, posinf=large, neginf=-large)
         return -(self.X @ spread).cpu().numpy()
 
@@ -90,8 +93,10 @@ class _Flow(_Dual):
                 rtol=self.rtol,
                 atol=0.01 * self.rtol * self.far,
             )
-        if not (result.success and np.isfinite(result.y).all()):
+        if not result.success:
             raise _gave_up(result.message)
+        if not np.isfinite(result.y).all():
+            raise _gave_up(OVERSHOT)
         return result.y.T[which]
 
     def at_goal(self, dual: Any) -> tuple[float, float]:
@@ -217,6 +222,8 @@ def mirror_flow(
         last, stopped = flow.end(duals[-1], finite[-1] if finite else 0.0)
         duals = (duals if finite else []) + [last] * (len(t) - len(finite))
     points = torch.stack([flow.at(dual) for dual in duals])
+    if not bool(torch.isfinite(points).all()):
+        raise _gave_up(OVERSHOT)
     # A start that is asked for is the start itself, not its image's image.
     points[t == 0] = w0
     losses = (points @ problem.X.T - problem.y).square().sum(-1) / 2

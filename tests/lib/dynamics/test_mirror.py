@@ -412,3 +412,19 @@ def test_mirror_images_of_the_textbook_iteration_stay_in_the_row_space(potential
             w = w - 0.03 * potential.inverse_hessian(w) @ slope(w)
             images.append(potential.mirror(w) - potential.mirror(start))
         assert outside_span(torch.stack(images), rows) > 1e-3
+
+
+@pytest.mark.parametrize("seed", [9, 18])
+def test_starts_near_the_smallest_number_give_finite_points_or_say_so(seed):
+    """From 1e-200 a step of the integrator can overshoot by hundreds of powers of ten."""
+    rng = np.random.default_rng(seed)
+    n, d = rng.integers(2, 5), rng.integers(3, 8)
+    X = rng.standard_normal((n, d))
+    problem = Regression(X, X @ np.maximum(rng.standard_normal(d), 0))
+    times = np.linspace(0, 600 * np.log(10), 7)
+    try:
+        path = square_flow(problem, np.full(d, 1e-200), times=times)
+    except RuntimeError as error:
+        assert "gave up: a step overshot so far" in str(error)
+    else:
+        assert torch.isfinite(path.points).all()
