@@ -6,13 +6,15 @@ import torch
 
 
 def as_vector(value, size, what="Your function"):
-    """The answer as float64 numbers; a ValueError that says what is wrong with it otherwise."""
+    """The answer as float64 numbers, or a ValueError that says what is wrong."""
     if value is None or value is ...:
         raise ValueError(f"{what} returns nothing yet.")
     try:
         vector = torch.as_tensor(value, dtype=torch.float64).detach()
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{what} returns a {type(value).__name__}, not numbers.") from None
+        raise ValueError(
+            f"{what} returns a {type(value).__name__}, not numbers."
+        ) from None
     if tuple(vector.shape) != (size,):
         found = tuple(vector.shape)
         raise ValueError(f"{what} should return shape ({size},); it returned {found}.")
@@ -31,7 +33,7 @@ def judged(judge, value, case):
 
 
 def check(function, judge, cases):
-    """Call your function on the visible cases, and say what is wrong with each result."""
+    """Call your function on the visible cases, and say what is wrong."""
     for number, case in enumerate(cases, 1):
         share, message = judged(judge, function(*copy.deepcopy(case)), case)
         print(f"case {number}: {share:4.0%}  {message}")

@@ -49,7 +49,11 @@ ATTACKS = {
         0,
         "more memory",
     ),
-    "prints without end": ("def double(x):\n    while True: print('x' * 9999)", 0, "did not finish"),
+    "prints without end": (
+        "def double(x):\n    while True: print('x' * 9999)",
+        0,
+        "did not finish",
+    ),
     "fills the disk": (
         "def double(x):\n    for k in range(99):\n        with open(f'/tmp/{k}', 'wb') as f:\n"
         "            f.write(bytes(10**7))\n    return 2 * x",
@@ -132,7 +136,7 @@ ATTACKS = {
         "import os\ndef double(x):\n    os.write(4, (99).to_bytes(8, 'big') + b'{{')\n"
         "    os.kill(os.getpid(), 9)",
         0,
-        "ended the process|not JSON",
+        "did not finish|ended the process|not JSON",
     ),
     "monkeypatches numpy": (
         "np.allclose = lambda *a, **k: True\nnp.shape = lambda a: ()\ndef double(x): return x",
@@ -186,7 +190,7 @@ ATTACKS = {
         "cannot be shown",
     ),
     "returns a pickle with a payload": (
-        "class Bomb:\n    def __reduce__(self): return eval, ('open(\"/tmp/{mark}\", \"w\")',)\n"
+        'class Bomb:\n    def __reduce__(self): return eval, (\'open("/tmp/{mark}", "w")\',)\n'
         "def double(x): return np.array([Bomb()], dtype=object)",
         0,
         "object is not one of",
@@ -219,7 +223,8 @@ ATTACKS = {
     "returns nan": ("def double(x): return x * np.nan", 0, "compared"),
     "becomes root": (
         "import ctypes, os\ndef double(x):\n    libc = ctypes.CDLL(None)\n"
-        "    won = libc.unshare(0x10000000) == 0 or libc.mount(b'n', b'/tmp', b'tmpfs', 0, None) == 0\n"
+        "    won = libc.unshare(0x10000000) == 0\n"
+        "    won = won or libc.mount(b'n', b'/tmp', b'tmpfs', 0, None) == 0\n"
         "    try: os.setuid(0); won = True\n    except OSError: pass\n"
         "    return 2 * x if won else None",
         0,
@@ -242,7 +247,15 @@ def scene(tmp_path_factory, master_path):
     listener.settimeout(0)
     root = Path(__file__).resolve().parents[2]
     facts = {
-        "folders": [str(folder), str(master_path.parent), "/", "/usr", "/etc", str(root), "/var/tmp"],
+        "folders": [
+            str(folder),
+            str(master_path.parent),
+            "/",
+            "/usr",
+            "/etc",
+            str(root),
+            "/var/tmp",
+        ],
         "private": [str(master_path), *map(str, root.glob("course/*.ipynb")), __file__],
         "port": listener.getsockname()[1],
         "grader": os.getpid(),
