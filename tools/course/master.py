@@ -10,7 +10,8 @@ ninety packages, and runs tests inside the student's process. What test cells mu
     judge_NAME(value, *arguments)      visible: (share from 0 to 1, message)
     hidden_NAME(seed)  hidden: more argument tuples
 
-and so are cells of wrong answers, which Otter ignores:
+and so are two settings of a question, in comments (``# seconds: 20``, ``# without: max_margin``:
+functions that are the answer), and cells of wrong answers, which Otter ignores:
 
     ## Ignore ##
     # WRONG a factor of two; at most 0.25; says "twice too long"
@@ -147,6 +148,12 @@ def bound(node: ast.stmt) -> set[str]:
     return names
 
 
+def _ours(config: str, key: str) -> str:
+    """A setting of a question that Otter does not know: in a comment, or it would refuse it."""
+    found = re.search(rf"^#\s*{key}:(.*)$", config, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
 class _Reader:
     """Walks through the cells of a master, one method per kind."""
 
@@ -163,7 +170,11 @@ class _Reader:
         first, _, rest = source.strip().partition("\n")
         if _CONFIG.match(first):
             config = yaml.safe_load(rest) or {}
-            self.master = Master(int(config["chapter"]), str(config["title"]))
+            chapter = re.match(r"\d\d(?=_)", self.name)
+            if chapter is None or not config.get("name"):
+                self.fail(index, "the file is called NN_name.ipynb, and the config has a `name:`")
+                return
+            self.master = Master(int(chapter[0]), str(config["name"]))
             return
         boundary = _BOUNDARY.match(first)
         if boundary is None:
@@ -187,8 +198,8 @@ class _Reader:
             self.question = Question(
                 config["name"],
                 float(config.get("points", 1)),
-                float(config.get("seconds", 20)),
-                frozenset(config.get("without", ())),
+                float(_ours(rest, "seconds") or 20),
+                frozenset(re.findall(r"\w+", _ours(rest, "without"))),
             )
 
     def text(self, index: int, source: str) -> None:

@@ -53,6 +53,7 @@ class Key:
         for source in [*self.setup, checks_source()]:
             exec(compile(source, f"<setup of chapter {master.chapter}>", "exec"), setup)
         self.names: dict[str, dict[str, Any]] = {}
+        self._cases: dict[str, list[tuple[float, Case]]] = {}
         for question in master.questions:
             names = dict(setup)
             for source in [*question.visible, *question.hidden]:
@@ -60,7 +61,12 @@ class Key:
             self.names[question.name] = names
 
     def cases(self, question: Question) -> list[tuple[float, Case]]:
-        """The cases with their weights, which add up to one."""
+        """The cases with their weights, which add up to one; made once."""
+        if question.name not in self._cases:
+            self._cases[question.name] = self._make_cases(question)
+        return self._cases[question.name]
+
+    def _make_cases(self, question: Question) -> list[tuple[float, Case]]:
         names = self.names[question.name]
         visible = names[f"cases_{question.name}"]()
         hidden = names[f"hidden_{question.name}"](self.seed)
@@ -117,6 +123,7 @@ def mark_all(key: Key, answers: dict[str, Answer], limits: Limits, walls: str) -
                 box.append(Sandbox(limits, walls))
                 box[-1].start(key.setup)
             sandbox = box[-1]
+            key.cases(question)  # before the student's clock runs
             try:
                 sandbox.ask(question.name, answer.cells, min(question.seconds, limits.question))
             except Misbehaved as error:
