@@ -1,6 +1,6 @@
 """A small master with two questions, written cell by cell."""
 
-CONFIG = '# ASSIGNMENT CONFIG\nname: Small exercises'
+CONFIG = "# ASSIGNMENT CONFIG\nname: Small exercises"
 JUDGE = """\
 def judge_{name}(value, x):
     if np.shape(value) != np.shape({right}):
