@@ -201,9 +201,11 @@ def train_ensemble(
     same sums in another order, theirs differ from those of a network alone by rounding, which
     training enlarges. Repeated calls give the same numbers on the same machine; on a GPU
     deterministic kernels are asked for, without TF32.
-    What is saved is the overhead of calls: on one core, 24 networks of 8 and 16 filters on 16 x 16
-    images take a quarter of a loop's time with batches of 16, and less than half with 32; with 24
-    and 34 filters 0.5 to 0.8 of it, and with all images at once nothing is saved.
+    What is saved is the overhead of calls: on one core, 24 networks of 8 and 16 filters of 3 x 3
+    at every second pixel take a fifth of a loop's time on 8 x 8 images with batches of 16, and
+    on 16 x 16 images a third to a quarter, or half with batches of 32; with 24 and 34 filters
+    0.5 to 0.8 of it. With filters of 5 x 5 at every pixel, or all images at once, little or nothing
+    is saved (``benchmarks/bench_ensemble.py``).
 
     Examples
     --------

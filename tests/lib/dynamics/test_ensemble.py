@@ -2,6 +2,7 @@
 
 import copy
 
+import implicit_bias.dynamics.stacking as stacking
 import numpy as np
 import pytest
 import torch
@@ -259,7 +260,7 @@ def test_outputs_are_those_of_each_and_do_not_depend_on_the_parts(monkeypatch):
     expected = torch.stack([model.eval()(x) for model in models]).detach()
     together = ensemble_outputs([model.train() for model in models], x)
     torch.testing.assert_close(together, expected, rtol=1e-12, atol=1e-14)
-    monkeypatch.setattr("implicit_bias.dynamics.stacking._CHUNK", 1)
+    monkeypatch.setattr(stacking, "_CHUNK", 1)
     torch.testing.assert_close(ensemble_outputs(models, x), expected, rtol=1e-12, atol=1e-14)
     assert not together.requires_grad
 
