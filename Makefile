@@ -6,11 +6,11 @@ COLAB  ?= .venv-colab
 PORT   ?= 8000
 
 BIN    := $(VENV)/bin
-# The environment is rebuilt exactly when what it is made from changes.
 # The lowest supported versions have wheels up to Python 3.12, which is Colab's.
 COLAB_PYTHON ?= $(firstword $(foreach p,python3.12 python3.11,$(shell command -v $(p))) $(PYTHON))
+# The environment is rebuilt exactly when what it is made from changes.
 STAMP  := $(VENV)/.installed-$(firstword $(shell cat requirements.txt pyproject.toml | cksum))
-CODE   := lib tests tools benchmarks notebooks
+CODE   := lib tests tools benchmarks notebooks course
 
 # A copy of the tree tests its own library, whatever the environment was installed from.
 export PYTHONPATH := $(CURDIR)/lib
@@ -18,10 +18,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test check gates axe colab pdf links serve lab ledger bench rehome clean
+.PHONY: help setup book test check gates axe colab pdf links serve lab ledger bench exercises assignment grade rehome clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create the environment (the other targets do it by themselves)
 
@@ -41,7 +41,8 @@ book: $(STAMP) ## Execute the notebooks and render the book; warnings are errors
 
 test: $(STAMP) ## Test the library, the notebooks and the built site
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --nbval-lax \
-	  --ignore=tests/site --ignore=tests/gates --ignore=tests/colab lib tests notebooks
+	  --ignore=tests/site --ignore=tests/gates --ignore=tests/colab --ignore=tests/course lib tests notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/course
 	@$(BIN)/python tools/build.py
 	$(BIN)/python -m pytest tests/site -n 2
 
@@ -88,6 +89,19 @@ ledger: book ## Run every chapter and print the ledger of claims
 
 bench: $(STAMP) ## Compare with peers: time and agreement
 	@$(BIN)/python benchmarks/run.py
+
+# Never on a machine that holds anything else: ISOLATION=process, where no sandbox can be built.
+COURSE := PYTHONPATH="$(CURDIR)/lib:$(CURDIR)/tools" $(BIN)/python -m course
+
+exercises: $(STAMP) ## Make the students' copies from the masters in course/
+	@$(COURSE) exercises
+
+assignment: $(STAMP) ## A folder to hand out and one to grade with (CHAPTER=3, OUT=folder)
+	@$(COURSE) assignment $(CHAPTER) $(if $(OUT),--out "$(OUT)")
+
+grade: $(STAMP) ## Grade a folder of notebooks (SUBMISSIONS=folder, CHAPTER=3 or KEY=folder)
+	@$(COURSE) grade "$(SUBMISSIONS)" $(if $(CHAPTER),--chapter $(CHAPTER)) $(if $(KEY),--key "$(KEY)") \
+	  $(if $(OUT),--out "$(OUT)") $(if $(ISOLATION),--isolation $(ISOLATION))
 
 rehome: ## Change the repository's address everywhere (URL=https://github.com/OWNER/NAME)
 	@$(PYTHON) tools/rehome.py "$(URL)"

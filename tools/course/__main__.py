@@ -1,0 +1,89 @@
+"""The commands behind `make exercises`, `make assignment` and `make grade`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from course.assignment import make_assignment, read_key
+from course.grade import choose_walls, grade_folder
+from course.master import MasterError
+from course.release import ROOT, stale, write_copies
+from course.sandbox import WEAK, NoWalls
+
+BUILT = ROOT / "_build" / "course"
+
+
+def exercises(options: argparse.Namespace) -> int:
+    if options.check:
+        for problem in (problems := stale()):
+            print(f"exercises: {problem}")
+        return int(bool(problems))
+    for path in write_copies():
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+def assign(options: argparse.Namespace) -> int:
+    out = options.out or BUILT / f"{options.chapter:02d}"
+    handout, private = make_assignment(options.chapter, out)
+    print(f"to hand out: {handout}\nto grade with, never to hand out: {private}")
+    return 0
+
+
+def marks(options: argparse.Namespace) -> int:
+    private = options.key
+    if private is None:
+        made = sorted(BUILT.glob("*/private"))
+        if options.chapter:
+            made = [path for path in made if path.parent.name == f"{options.chapter:02d}"]
+        if len(made) != 1:
+            print(
+                f"grade: {len(made)} assignments fit under {BUILT}: name the chapter (CHAPTER=3) "
+                "or the private folder (KEY=folder)."
+            )
+            return 2
+        private = made[0]
+    start = time.monotonic()
+    walls = choose_walls(options.isolation)
+    if walls == "process":
+        print(f"grade: WARNING: {WEAK}.")
+    out = options.out or private.parent / "grades"
+    rows = grade_folder(options.submissions, read_key(private), out, walls=walls, jobs=options.jobs)
+    width = max(len(row.student) for row in rows)
+    for row in rows:
+        print(f"{row.student:{width}s}  {row.total:6.2f}  {row.status}")
+    print(f"{len(rows)} graded in {time.monotonic() - start:.0f} s: {out / 'grades.csv'}")
+    return int(any(row.status == "look" for row in rows))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="course", description="Exercises and their grading.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("exercises", help="write the students' copies of all masters")
+    command.add_argument("--check", action="store_true", help="only say which copies are stale")
+    command.set_defaults(run=exercises)
+    command = commands.add_parser("assignment", help="a folder to hand out, one to grade with")
+    command.add_argument("chapter", type=int)
+    command.add_argument("--out", type=Path)
+    command.set_defaults(run=assign)
+    command = commands.add_parser("grade", help="grade a folder of notebooks")
+    command.add_argument("submissions", type=Path)
+    command.add_argument("--chapter", type=int)
+    command.add_argument("--key", type=Path, help="the private folder of the assignment")
+    command.add_argument("--out", type=Path)
+    command.add_argument("--jobs", type=int, default=2)
+    command.add_argument("--isolation", choices=["namespaces", "process"])
+    command.set_defaults(run=marks)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (FileNotFoundError, FileExistsError, MasterError, NoWalls) as error:
+        print(f"course: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
