@@ -1,7 +1,6 @@
 """Mirror dynamics: where they end against the projection, and their paths against integrators."""
 
 import math
-from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
@@ -423,5 +422,12 @@ def test_starts_near_the_smallest_number_give_finite_points_or_say_so(seed):
     X = rng.standard_normal((n, d))
     problem = Regression(X, X @ np.maximum(rng.standard_normal(d), 0))
     times = np.linspace(0, 600 * np.log(10), 7)
-    with suppress(RuntimeError):
-        assert square_flow(problem, np.full(d, 1e-200), times=times).points.isfinite().all()
+
+    def honest():
+        try:
+            points = square_flow(problem, np.full(d, 1e-200), times=times).points
+        except RuntimeError as error:
+            return "gave up: a step overshot so far" in str(error)
+        return bool(points.isfinite().all())
+
+    assert honest()
