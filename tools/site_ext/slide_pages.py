@@ -128,7 +128,8 @@ def section(deck: Deck, slide: Slide, number: int, book: str) -> str:
         source += f" <span>{escape(book)}.{edition} CC BY 4.0.</span>"
     return (
         f'<section class="slide is-{slide.kind}" id="{number}" data-key="{escape(slide.key)}" '
-        f'tabindex="-1" aria-labelledby="h{number}">\n<header>{heading}</header>\n'
+        f'tabindex="-1" role="group" aria-roledescription="slide" '
+        f'aria-label="{number} of {len(deck.slides)}">\n<header>{heading}</header>\n'
         f'<div class="body"><div class="inner">\n{slide.body}\n</div></div>\n'
         f"<footer>{source}</footer>\n</section>"
     )
@@ -137,11 +138,11 @@ def section(deck: Deck, slide: Slide, number: int, book: str) -> str:
 def row(slide: Slide, number: int) -> str:
     """One slide in the list of a chapter."""
     key = escape(slide.key)
-    heading = f" <small>{slide.heading}</small>" * (slide.kind in ("statement", "figure"))
+    heading = f"\n<small>{slide.heading}</small>" * (slide.kind in ("statement", "figure"))
     return (
         f'<li><input type="checkbox" checked id="show-{number}" value="{key}" '
         f'aria-label="Show slide {number}"> '
-        f'<a href="#{number}">{slide.name}{heading}</a></li>'
+        f'<a href="#{number}">{slide.name}</a>{heading}</li>'
     )
 
 

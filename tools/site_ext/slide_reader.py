@@ -110,10 +110,9 @@ class Reader:
         for k, section in enumerate(sections):
             if section is summary:
                 yield from self.summary(section)
-            elif section is exercises:
-                yield self.exercises(section)
-            else:
+            elif section is not exercises:
                 yield from self.shown(section, k == 0)
+        yield self.exercises(exercises)
 
     def lead(self, top: Tag) -> Iterator[Tag]:
         """What the page says under its title, but for reading time and buttons."""
