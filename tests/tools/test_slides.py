@@ -41,9 +41,9 @@ class="caption-number">Exercise {number} </span></p><section><p>{text}</p></sect
 
 FIRST = f"""{heading(2, "1.1", "Two models", "two")}<p>Look?</p>{figure("fig-a", "Fig. 1.1")}
 <div class="cell_input"><pre><span>plot()</span> <figure id="no"></figure></pre></div>
-<p>Both fit. Which one?</p>"""
+<p>Both fit. Which one?</p><p>Read on.</p>"""
 SECOND = f"""{heading(2, "1.2", "The answer", "answer")}
-{statement("thm-a", "Theorem 1.1", "One", '<p>See <a href="#two">there</a>.</p>')}
+{statement("thm-a", "Theorem 1.1", "One", '<p id="par">See <a href="#two">there</a>.</p>')}
 <section id="sub">{heading(3, "1.2.1", "Finer", "sub")}{figure("fig-b", "Fig. 1.2", "b.svg")}
 {statement("lem-a", "Lemma 1.1", "Two", "<p>So.</p>", "lemma")}</section>
 <details class="admonition"><summary>More</summary>{figure("fig-c", "Fig. 1.3")}</details>
