@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test check gates colab pdf links serve lab ledger bench rehome clean
+.PHONY: help setup book test check gates axe colab pdf links serve lab ledger bench rehome clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ check: $(STAMP) ## Check format, style, floors, notebooks and types
 
 gates: $(STAMP) ## Seed one fault of each kind in a copy and see it caught
 	$(BIN)/python tests/gates/run.py
+
+axe: book ## Look for barriers on every page, light and dark (`make test`: colours on four)
+	EVERY_PAGE=1 $(BIN)/python -m pytest tests/site/test_browser.py -k axe -n 2
 
 COLAB_STAMP := $(COLAB)/.installed-$(firstword $(shell cksum tests/colab/requirements.txt))
 

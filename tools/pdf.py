@@ -18,10 +18,9 @@ from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
 import edition
+import pikepdf
 import weights
 from bs4 import BeautifulSoup, Tag
-from pypdf import PdfWriter
-from pypdf.generic import NameObject, TextStringObject
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
@@ -219,21 +218,21 @@ def name_outline(target: Path, titles: list[str]) -> int:
 
     Returns the number of pages.
     """
-    writer = PdfWriter(clone_from=target)
-    stack, items = [writer.root_object["/Outlines"].get_object().get("/First")], []
-    while stack:
-        if (item := stack.pop()) is not None:
-            items.append(item.get_object())
-            stack += [items[-1].get("/Next"), items[-1].get("/First")]
-    if len(items) != len(titles):
-        raise NoBook(
-            f"the outline has {len(items)} entries for {len(titles)} headings, "
-            "so it would mislead: is a heading of the book hidden, or empty?"
-        )
-    for item, title in zip(items, titles, strict=True):
-        item[NameObject("/Title")] = TextStringObject(title)
-    writer.write(target)
-    return len(writer.pages)
+    with pikepdf.open(target, allow_overwriting_input=True) as book:
+        stack, items = [book.Root.Outlines.get("/First")], []
+        while stack:
+            if (item := stack.pop()) is not None:
+                items.append(item)
+                stack += [item.get("/Next"), item.get("/First")]
+        if len(items) != len(titles):
+            raise NoBook(
+                f"the outline has {len(items)} entries for {len(titles)} headings, "
+                "so it would mislead: is a heading of the book hidden, or empty?"
+            )
+        for item, title in zip(items, titles, strict=True):
+            item.Title = pikepdf.String(title)
+        book.save(target, object_stream_mode=pikepdf.ObjectStreamMode.generate)
+        return len(book.pages)
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
     python tools/weights.py     # a table; needs Chromium
 
-Mathematics (MathJax, which every page shares) and the pictures' own files are not counted.
+Mathematics (MathJax, which every page shares) is not counted, nor are, against the budget, the
+pictures, each a file of its own that is fetched when it comes into view.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
 CHROMIUM = Path("/usr/bin/chromium")
 BUDGET = 250_000  # bytes, gzipped
-NOT_COUNTED = ("_static/mathjax/", "_images/")
+MATHEMATICS = "_static/mathjax/"
+PICTURES = "_images/"
 
 
 @functools.cache
@@ -30,13 +32,15 @@ def gzipped(path: Path) -> int:
     return len(gzip.compress(path.read_bytes(), compresslevel=6, mtime=0))
 
 
-def weigh(requests: Iterable[str], site: Path = SITE) -> dict[str, int]:
+def weigh(
+    requests: Iterable[str], site: Path = SITE, apart: tuple[str, ...] = (MATHEMATICS, PICTURES)
+) -> dict[str, int]:
     """The weight of each file of the site among the addresses that a page asked for."""
     weights = {}
     for address in requests:
         parts = urlsplit(address)
         name = unquote(parts.path).lstrip("/")
-        if parts.scheme in ("http", "https") and not name.startswith(NOT_COUNTED):
+        if parts.scheme in ("http", "https") and not name.startswith(apart):
             weights[name] = gzipped(site / name)
     return weights
 
@@ -78,8 +82,12 @@ def main() -> None:
             tab.on("request", lambda request, seen=requests: seen.append(request.url))
             tab.goto(f"{address}/{name}", wait_until="networkidle")
             total = sum(weigh(requests).values())
+            pictured = sum(weigh(requests, apart=(MATHEMATICS,)).values())
             heavy += total > BUDGET
-            print(f"{name:50} {total / 1000:7.1f} kB {'TOO HEAVY' if total > BUDGET else ''}")
+            print(
+                f"{name:50} {total / 1000:7.1f} kB, {pictured / 1000:7.1f} kB with pictures in view"
+                f"{'  TOO HEAVY' * (total > BUDGET)}"
+            )
             tab.close()
         browser.close()
     print(f"budget {BUDGET / 1000:.0f} kB; {heavy} pages above it")

@@ -47,7 +47,7 @@ BUILD = ["make", "book"]
 PAGES = [".venv/bin/python", "-m", "pytest", "-q", "tests/site/test_pages.py"]
 NOTEBOOKS = [".venv/bin/python", "tools/check_notebooks.py"]
 FLOORS = [".venv/bin/lint-imports"]
-NBVAL = [".venv/bin/python", "-m", "pytest", "-q", "--nbval-lax", "notebooks"]
+NBVAL = [".venv/bin/python", "-m", "pytest", "-q", "--nbval-lax", CHAPTER]
 
 
 class Copy:

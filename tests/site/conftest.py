@@ -39,15 +39,25 @@ def chapters():
 
 
 def pytest_generate_tests(metafunc):
-    """A test of a ``main_page`` is one of each page that readers meet first."""
+    """A test of ``any_page`` is one of each page; axe looks at the colours of a few, or all."""
+    # The first leads to another page at once; the second is served under other addresses.
+    apart = ("index.html", "404.html")
+    names = [path.relative_to(SITE).as_posix() for path in sorted(SITE.rglob("*.html"))]
+    names = [name for name in names if name[0] != "_" and name not in apart]
     if "any_page" in metafunc.fixturenames:
-        names = [path.relative_to(SITE).as_posix() for path in sorted(SITE.rglob("*.html"))]
-        # The first leads to another page at once; the second is served under other addresses.
-        apart = ("index.html", "404.html")
-        metafunc.parametrize("any_page", [n for n in names if n[0] != "_" and n not in apart])
-    if "main_page" in metafunc.fixturenames:
-        chapters = [f"notebooks/{name}.html" for name in CHAPTERS]
-        metafunc.parametrize("main_page", ["book/index.html", *chapters, "book/ledger.html"])
+        metafunc.parametrize("any_page", names)
+    if "axe_page" in metafunc.fixturenames:
+        every = os.environ.get("EVERY_PAGE") == "1"
+        # Colours take most of the time, and most pages share theirs: all rules on a choice.
+        choice = [f"book/{name}.html" for name in ("index", "ledger", "notation")]
+        choice += [f"notebooks/{CHAPTERS[0]}.html"]
+        cases = []
+        for name in names:
+            colours = every or name in choice
+            cases.append((name, "light", colours))
+            if colours:
+                cases.append((name, "dark", colours))
+        metafunc.parametrize(("axe_page", "scheme", "colours"), cases)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 REPOSITORY = rehome.parse(rehome.current(ROOT))
 BOOK = rehome.site(*REPOSITORY) + "/"
-COLAB = f"https://colab.research.google.com/github/{'/'.join(REPOSITORY)}/blob/readers/"
+GITHUB = f"https://colab.research.google.com/github/{'/'.join(REPOSITORY)}/blob/"
+COLAB = f"{GITHUB}readers/"
+EXERCISES = f"{GITHUB}main/notebooks/exercises/"
 HEAD = re.compile(
     r"^> \*\*\[([^\]]+)\]\(([^)\s]+)\)\*\*|^\*\*\[(Fig\. [^\]]+)\]\(([^)\s]+)\)\*\*", re.M
 )
@@ -175,12 +177,14 @@ def test_figures_are_shown_captioned_and_described(copies, sources, name):
 def test_colab_buttons_and_links_open_the_copies(pages, chapters):
     for name in chapters:
         links = {
-            link["href"]
-            for link in pages[name].select("a[href]")
-            if link["href"].startswith("https://colab.research.google.com/github/")
-        }
+            link["href"] for link in pages[name].select("a[href]") if "colab" in link["href"]
+        } - {"https://colab.research.google.com/"}
         stem = name.removeprefix("notebooks/").removesuffix(".html")
-        assert links == {f"{COLAB}{stem}.ipynb"}
+        (exercises,) = (link for link in links if link.startswith(EXERCISES))
+        assert links == {f"{COLAB}{stem}.ipynb", exercises}
+        path = ROOT / "notebooks" / "exercises" / exercises.removeprefix(EXERCISES)
+        assert path.is_file(), f"{name} links to {path.name}"
+        assert path.name[:2] == stem[:2], f"{name} links to {path.name}"
         buttons = pages[name].select(f'a.dropdown-item[href="{COLAB}{stem}.ipynb"]')
         assert buttons, f"{name} has no Colab button"
 

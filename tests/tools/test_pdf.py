@@ -1,9 +1,9 @@
 """How the pages of the site become one: order, places, links, solutions; the outline's words."""
 
 import pdf
+import pikepdf
 import pytest
 from bs4 import BeautifulSoup
-from pypdf import PdfReader, PdfWriter
 
 BASE = "https://example.github.io/book/"
 MAPS = "http://www.sitemaps.org/schemas/sitemap/0.9"
@@ -72,21 +72,24 @@ def test_without_a_built_book_it_says_what_to_do(tmp_path):
 
 @pytest.fixture
 def outlined(tmp_path):
-    writer = PdfWriter()
-    for _ in range(3):
-        writer.add_blank_page(100, 100)
-    first = writer.add_outline_item(title="A aA b", page_number=0)
-    writer.add_outline_item(title="c", page_number=1, parent=first)
-    writer.add_outline_item(title="d", page_number=2)
-    writer.write(tmp_path / "a.pdf")
+    with pikepdf.new() as book:
+        for _ in range(3):
+            book.add_blank_page(page_size=(100, 100))
+        with book.open_outline() as outline:
+            first = pikepdf.OutlineItem("A aA b", 0)
+            first.children.append(pikepdf.OutlineItem("c", 1))
+            outline.root += [first, pikepdf.OutlineItem("d", 2)]
+        book.save(tmp_path / "a.pdf")
     return tmp_path / "a.pdf"
 
 
 def test_the_outline_gets_the_words_of_the_headings(outlined):
     html = "<h1>A a\nb</h1><h2>c <span class='math'>\\(x\\)</span></h2><h1>d</h1>"
     assert pdf.name_outline(outlined, pdf.headings(html)) == 3
-    first, (below,), second = PdfReader(outlined).outline
-    assert [first.title, below.title, second.title] == ["A a b", "c x", "d"]
+    with pikepdf.open(outlined) as book, book.open_outline() as outline:
+        first, second = outline.root
+        titles = [first.title, first.children[0].title, second.title]
+    assert titles == ["A a b", "c x", "d"]
 
 
 def test_an_outline_that_would_mislead_is_refused(outlined):
