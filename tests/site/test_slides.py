@@ -1,9 +1,11 @@
 """The slides of the chapters: they say what the pages say, and nothing is cut off."""
 
+import io
 import re
 import tomllib
 from pathlib import Path, PurePosixPath
 
+import pikepdf
 import pytest
 from site_ext.slide_reader import LONG
 
@@ -227,8 +229,9 @@ def test_keys_lead_from_slide_to_slide(open_deck):
     tab.wait_for_function("document.querySelector('#count').textContent.startsWith('5 ')")
     assert at(tab) == 5
     tab.locator("#on").click()
-    tab.locator("#on").press("Space")  # a button's own key
-    tab.wait_for_function("document.querySelector('#count').textContent.startsWith('7 ')")
+    assert at(tab) == 6
+    tab.locator("#back").press("Space")  # a button's own key
+    assert at(tab) == 5
 
 
 @pytest.mark.browser
@@ -256,14 +259,10 @@ def test_slides_can_be_left_out(open_deck):
 
 def sheets(tab):
     """How many sheets the slides are on paper."""
-    import io
-
-    from pypdf import PdfReader
-
-    paper = PdfReader(io.BytesIO(tab.pdf(prefer_css_page_size=True)))
-    width, height = paper.pages[0].mediabox[2:]
-    assert width / height == pytest.approx(16 / 9, rel=0.01)
-    return len(paper.pages)
+    with pikepdf.open(io.BytesIO(tab.pdf(prefer_css_page_size=True))) as paper:
+        width, height = (float(size) for size in paper.pages[0].mediabox[2:])
+        assert width / height == pytest.approx(16 / 9, rel=0.01)
+        return len(paper.pages)
 
 
 @pytest.mark.browser
