@@ -50,8 +50,9 @@ SECOND = f"""{heading(2, "1.2", "The answer", "answer")}
 <p>Not asked?</p>"""
 SUMMARY = f"""{heading(2, "1.3", "What it means", "means")}<p>One.</p><p>{"long " * 130}</p>
 <p>Last, <a href="../book/x.html">x</a>.</p>"""
+LONGER = "Is 1 &lt; 2 one of those that take more than a line to prove?"
 EXERCISES = f"""{heading(2, "1.4", "Exercises", "exercises")}
-{exercise("ex-a", "1.1", "<strong>By hand.</strong> Let <em>x.</em> be M24. Find it.")}
+{exercise("ex-a", "1.1", f"<strong>By hand.</strong> Let <em>x.</em> be M24. {LONGER} Find it.")}
 {exercise("ex-b", "1.2", "<strong>Open.</strong> What is it?")}"""
 LEAD = "<p>The lead.</p><p><em>Reading time: long.</em></p><div class='cell'></div><p></p>"
 
@@ -135,8 +136,10 @@ def test_the_summary_has_a_thought_on_each_slide(site):
 def test_exercises_are_listed_by_how_they_begin(site):
     (slide,) = (slide for slide in read(site).slides if slide.kind == "exercises")
     rows = BeautifulSoup(slide.body, "html.parser").find_all("li")
+    assert "1 &lt; 2" in slide.body
     assert [" ".join(row.get_text().split()) for row in rows] == [
-        "Exercise 1.1 By hand Let x. be M24. …",
+        "Exercise 1.1 By hand Let x. be M24. Is 1 < 2 one of those that take more than a line to "
+        "prove? …",
         "Exercise 1.2 Open What is it?",
     ]
     assert rows[0].a["href"] == "../notebooks/01_one.html#ex-a"

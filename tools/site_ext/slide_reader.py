@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from posixpath import normpath, relpath
 from urllib.parse import urlsplit
@@ -17,9 +18,10 @@ from bs4 import BeautifulSoup, Tag
 
 from site_ext.slide_pages import Deck, Slide
 
-SIZE = re.compile(r'<svg\b[^>]*?\swidth="([\d.]+)[a-z]*"[^>]*?\sheight="([\d.]+)|<svg\b[^>]*>')
+SIZE = re.compile(r'<svg\b[^>]*?\swidth="([\d.]+)[a-z]*"[^>]*?\sheight="([\d.]+)')
 CODE = re.compile(r"<pre\b.*?</pre>", re.S)
 LONG = 1300  # characters, with TeX, of a statement that would be too small on one slide
+TASTE = 60  # characters, with TeX, that say what an exercise is about
 ROOM = 650  # characters of a summary that can be read from the last row
 
 
@@ -190,7 +192,7 @@ class Reader:
         if file.suffix == ".svg" and file.is_file():
             with file.open(encoding="utf-8") as text:
                 found = SIZE.search(text.read(4000))
-            if found and found.group(1):
+            if found:
                 return float(found.group(1)) / float(found.group(2))
         raise self.fail(f"the size of {source} cannot be read: figures are SVG with their size")
 
@@ -226,18 +228,20 @@ class Reader:
         return Slide("exercises", "exercises", "Exercises", heading, body, section["id"])
 
     def beginning(self, paragraph: Tag) -> tuple[str, str]:
-        """By hand, by code or open; and the first sentence."""
+        """By hand, by code or open; and the first sentence, with the next if it is short."""
         text, kind = copy.copy(paragraph), ""
         strong = text.find("strong")
         if strong is not None:
             kind = strong.get_text().strip(" .")
             strong.decompose()
-        kept, more = "", False
+        kept, seen, more = "", 0, False
         for part in list(text.children):
-            end = None if isinstance(part, Tag) else re.search(r"[.?!](?=\s)", str(part))
+            words = part.get_text()
+            ends = [] if isinstance(part, Tag) else re.finditer(r"[.?!](?=\s)", words)
+            end = next((m.end() for m in ends if seen + m.end() >= TASTE), None)
             if end:
-                kept += str(part)[: end.end()]
-                more = True
+                kept, more = kept + escape(words[:end]), True
                 break
-            kept += self.html(part, inside=False) if isinstance(part, Tag) else str(part)
+            kept += self.html(part, inside=False) if isinstance(part, Tag) else escape(words)
+            seen += len(words)
         return kind, kept.strip() + (" …" if more else "")
