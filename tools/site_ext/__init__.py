@@ -1,4 +1,4 @@
-"""What the book adds to Jupyter Book: light pages without a network, an address, the ledger."""
+"""What the book adds to Jupyter Book: light pages without a network, an address, slides."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for part in ("offline", "icons", "ledger_page", "published", "readers"):
+    for part in ("offline", "icons", "ledger_page", "published", "readers", "slides"):
         app.setup_extension(f"site_ext.{part}")
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
