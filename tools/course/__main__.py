@@ -15,7 +15,7 @@ from course.master import MasterError
 from course.release import ROOT, stale, write_copies
 from course.sandbox import WEAK, NoWalls
 
-BUILT = ROOT / "_build" / "course"
+BUILT = ROOT / "assignments"  # not in _build: `make clean` must not take the key
 
 
 def exercises(options: argparse.Namespace) -> int:

@@ -161,6 +161,7 @@ def grade_folder(
         After Ctrl-C. The rows that were known are kept, and written.
     """
     todo, _ = hand_ins(folder)
+    Sandbox.stopped.clear()
     prepare(key, folder, out, limits, walls)
     reports = out / "reports"
     reports.mkdir(parents=True, exist_ok=True)
@@ -182,7 +183,6 @@ def grade_folder(
             left.append(hand_in)
         else:
             finish(known)
-    Sandbox.stopped.clear()
     with ThreadPoolExecutor(jobs) as pool:
         work = {
             pool.submit(grade_one, one.student, one.path, key, limits, walls): one for one in left
