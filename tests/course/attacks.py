@@ -196,7 +196,7 @@ ATTACKS = {
     ),
     "claims a huge shape": (
         "import os, json\ndef double(x):\n    value = {{'kind': 'array', 'dtype': 'float64',"
-        " 'shape': [10**7, 10**7], 'data': ''}}\n    body = json.dumps({{'value': value}}).encode()\n"
+        " 'shape': [10**6, 10**6], 'data': ''}}\n    body = json.dumps({{'value': value}}).encode()\n"
         "    os.write(4, len(body).to_bytes(8, 'big') + body)\n    return x",
         0,
         "disagrees with its bytes",

@@ -60,11 +60,12 @@ def test_an_interrupted_batch_goes_on_where_it_was(
     folder.mkdir()
     for name in "abcd":
         hand_in(folder / f"{name}.ipynb")
-    asked = []
+    asked, breaks = [], ["c"]
 
     def interrupted(student, *rest):
         asked.append(student)
-        if len(asked) == 3:
+        if student in breaks:
+            breaks.clear()
             raise KeyboardInterrupt
         return grade_one(student, *rest)
 
@@ -75,14 +76,15 @@ def test_an_interrupted_batch_goes_on_where_it_was(
     with (out / "graded.jsonl").open("a") as file:
         file.write('{"cut o')
     hand_in(folder / "b.ipynb", double="def double(x): return x")  # handed in again
+    asked.clear()
     rows = grade_folder(folder, key, out, limits, walls)
-    assert asked[3:] == ["b", "c", "d"]
+    assert asked == ["b", "c", "d"]
     assert [row.total for row in rows] == [2, 1, 2, 2]
     assert sorted(table(out)) == ["a", "b", "c", "d"]
     grade_folder(folder, key, out, limits, walls)
-    assert len(asked) == 6
+    assert len(asked) == 3
     grade_folder(folder, key, out, limits, walls, again=True)
-    assert len(asked) == 10
+    assert len(asked) == 7
     (folder / "a.ipynb").unlink()
     grade_folder(folder, key, out, limits, walls)
     assert sorted(path.name for path in (out / "reports").iterdir()) == ["b.md", "c.md", "d.md"]

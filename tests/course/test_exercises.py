@@ -103,9 +103,10 @@ def test_judge_is_not_pleased_by_odd_values(stem, name, boxes):
     question = next(q for q in MASTERS[stem].questions if q.name == name)
     names = dict(key.names[name])
     exec(question.solution, names)
-    for _, case in key.cases(question):
+    cases = [case for _, case in key.cases(question)]
+    for case, more in ((cases[0], ODD.values()), (cases[-1], ())):
         right = names[name](*copy.deepcopy(case))
-        for value in [*ODD.values(), *shapes_like(right)]:
+        for value in [*more, *shapes_like(right)]:
             if isinstance(right, bool) and value is right:
                 continue
             start = time.process_time()
@@ -115,8 +116,9 @@ def test_judge_is_not_pleased_by_odd_values(stem, name, boxes):
 
 
 @pytest.mark.parametrize("stem", CHAPTERS)
-def test_hidden_cases_follow_the_seed(stem):
-    one, two, again = (Key(MASTERS[stem], seed) for seed in (1, 2, 1))
+def test_hidden_cases_follow_the_seed(stem, boxes):
+    one, _ = boxes(stem)
+    again, two = Key(MASTERS[stem], one.seed), Key(MASTERS[stem], one.seed + 1)
     for question in MASTERS[stem].questions:
 
         def numbers(key, question=question):

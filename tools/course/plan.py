@@ -33,7 +33,7 @@ class Limits:
     file: int = 16 * 2**20
     disk: int = 32 * 2**20
     files: int = 256
-    processes: int = 32
+    processes: int = 128
 
 
 def visible() -> list[str]:
@@ -96,6 +96,7 @@ def plan(limits: Limits, walls: str, folder: str, ask: int, tell: int) -> dict[s
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
+            "RAYON_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": _path_inside(),
         },
