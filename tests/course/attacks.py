@@ -53,9 +53,10 @@ ATTACKS = {
         "raised OSError|ended the process",
     ),
     "writes outside": (
-        "import os\ndef double(x):\n    for folder in {folders}:\n        try:\n"
-        "            open(os.path.join(folder, 'owned'), 'w').write('x')\n            return 2 * x\n"
-        "        except OSError: pass",
+        "import os\ndef double(x):\n    won = False\n    for folder in {outside}:\n        try:\n"
+        "            open(os.path.join(folder, 'owned'), 'w').write('x')\n"
+        "            won = won or folder in {folders}\n        except OSError: pass\n"
+        "    return 2 * x if won else None",
         0,
         "wrong shape",
     ),

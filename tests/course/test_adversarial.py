@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,16 +29,12 @@ def scene(tmp_path_factory, master_path):
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0)
     root = Path(__file__).resolve().parents[2]
+    outside = [str(place) for place in (folder, master_path.parent, root)]
+    outside += ["/", "/usr", "/etc", "/var/tmp", "/tmp", "/dev/shm", sys.prefix]
     facts = {
-        "folders": [
-            str(folder),
-            str(master_path.parent),
-            "/",
-            "/usr",
-            "/etc",
-            str(root),
-            "/var/tmp",
-        ],
+        # What the inside has of its own at these names is no harm: it is gone with it.
+        "folders": [name for name in outside if not name.startswith(("/tmp", "/dev/shm"))],
+        "outside": outside,
         "private": [str(master_path), *map(str, root.glob("course/*.ipynb")), __file__],
         "port": listener.getsockname()[1],
         "grader": os.getpid(),
@@ -74,6 +71,7 @@ def test_attack_is_contained(name, scene, key, limits, walls, hand_in, monkeypat
     assert total.share == 1, total.message  # the next question does not suffer
     assert sorted(path.name for path in folder.iterdir()) == before
     assert not Path(f"/tmp/{MARK}").exists()
+    assert not any(Path(place, "owned").exists() for place in facts["outside"])
     with pytest.raises(BlockingIOError):
         listener.accept()
     left = [p for p in psutil.process_iter(["cmdline"]) if MARK in str(p.info["cmdline"])]
