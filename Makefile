@@ -42,7 +42,7 @@ book: $(STAMP) ## Execute the notebooks and render the book; warnings are errors
 test: $(STAMP) ## Test the library, the notebooks and the built site
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --nbval-lax \
 	  --ignore=tests/site --ignore=tests/gates --ignore=tests/colab --ignore=tests/course lib tests notebooks
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/course
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/course
 	@$(BIN)/python tools/build.py
 	$(BIN)/python -m pytest tests/site -n 2
 
@@ -97,11 +97,12 @@ exercises: $(STAMP) ## Make the students' copies from the masters in course/
 	@$(COURSE) exercises
 
 assignment: $(STAMP) ## A folder to hand out and one to grade with (CHAPTER=3, OUT=folder)
-	@$(COURSE) assignment $(CHAPTER) $(if $(OUT),--out "$(OUT)")
+	@test -n "$(CHAPTER)" || { echo "make: which chapter? make assignment CHAPTER=3" >&2; exit 2; }
+	@$(COURSE) assignment "$(CHAPTER)" $(if $(OUT),--out "$(OUT)")
 
 grade: $(STAMP) ## Grade a folder of notebooks (SUBMISSIONS=folder, CHAPTER=3 or KEY=folder)
-	@$(COURSE) grade "$(SUBMISSIONS)" $(if $(CHAPTER),--chapter $(CHAPTER)) $(if $(KEY),--key "$(KEY)") \
-	  $(if $(OUT),--out "$(OUT)") $(if $(ISOLATION),--isolation $(ISOLATION))
+	@$(COURSE) grade $(if $(AGAIN),--again) $(if $(CHAPTER),--chapter $(CHAPTER)) $(if $(KEY),--key "$(KEY)") \
+	  $(if $(OUT),--out "$(OUT)") $(if $(ISOLATION),--isolation $(ISOLATION)) -- "$(SUBMISSIONS)"
 
 rehome: ## Change the repository's address everywhere (URL=https://github.com/OWNER/NAME)
 	@$(PYTHON) tools/rehome.py "$(URL)"

@@ -29,7 +29,9 @@ def walls():
 
 @pytest.fixture(scope="session")
 def limits():
-    return Limits(start=30, question=2.0, cpu=4, memory=600 * 2**20, address_space=2**30)
+    return Limits(
+        start=30, question=1.0, patience=30, cpu=4, memory=600 * 2**20, address_space=2**30
+    )
 
 
 @pytest.fixture(scope="session")

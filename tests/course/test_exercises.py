@@ -3,7 +3,13 @@
 Answers run where a student's do, in the sandbox, and are judged with the hidden tests.
 """
 
+import copy
+import math
+import time
+
+import numpy as np
 import pytest
+import torch
 from course.master import read_master
 from course.matching import plain_python
 from course.release import masters
@@ -11,7 +17,31 @@ from course.sandbox import Limits, Misbehaved, Sandbox
 from course.scoring import Key
 
 MASTERS = {path.stem: read_master(path) for path in masters()}
-QUESTIONS = [(stem, q.name) for stem, master in MASTERS.items() for q in master.questions]
+# One worker takes a whole chapter (`--dist loadgroup`), so that its sandbox starts once.
+CHAPTERS = [pytest.param(stem, marks=pytest.mark.xdist_group(stem), id=stem) for stem in MASTERS]
+QUESTIONS = [
+    pytest.param(stem, q.name, marks=pytest.mark.xdist_group(stem), id=f"{stem}-{q.name}")
+    for stem, master in MASTERS.items()
+    for q in master.questions
+]
+
+# What a careless or a sly function returns. No judge may be pleased, or take long over it.
+ODD = {
+    "nothing": None,
+    "a truth": True,
+    "a word": "Right.",
+    "an empty list": [],
+    "lists of lists": [[], [[1.0]]],
+    "not a number": math.nan,
+    "infinity": math.inf,
+    "a huge integer": 10**18,
+    "a vector of nothing": np.zeros(0),
+    "many dimensions": np.zeros((1, 1, 1, 1)),
+    "not numbers": np.full(6, np.nan),
+    "huge numbers": np.full(6, 1e308),
+    "too many numbers": np.ones(100_000),
+    "truths": np.ones(6, dtype=bool),
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +79,46 @@ def test_reference_scores_all_and_wrong_answers_less(stem, name, boxes):
     for wrong in question.wrong:
         mark = marked(boxes, stem, question, wrong.source)
         assert mark.share <= wrong.most < 1, f"{wrong.name}: {mark}"
-        assert wrong.says in mark.message, f"{wrong.name}: {mark}"
+        assert wrong.says.lower() in mark.message.lower(), f"{wrong.name}: {mark}"
+
+
+def shapes_like(value):
+    """Values of the right kind and shape that are no answer."""
+    if isinstance(value, torch.Tensor | np.ndarray) and value.ndim:
+        real = torch.as_tensor(value).to(torch.float64)
+        yield from (torch.full_like(real, number) for number in (math.nan, math.inf, 1e308))
+        yield real[..., None]
+    elif isinstance(value, tuple | list):
+        kind = type(value)
+        for number in (math.nan, None, "x"):
+            yield kind([number] * len(value))
+        yield kind(value[:-1])
+    elif isinstance(value, int | float):
+        yield from (math.nan, math.inf, -math.inf)
 
 
 @pytest.mark.parametrize(("stem", "name"), QUESTIONS)
-def test_empty_answer_is_told_so(stem, name, boxes):
+def test_judge_is_not_pleased_by_odd_values(stem, name, boxes):
+    key, _ = boxes(stem)
     question = next(q for q in MASTERS[stem].questions if q.name == name)
-    mark = marked(boxes, stem, question, question.stub)
-    assert mark.share == 0
-    assert "returns nothing yet" in mark.message
+    names = dict(key.names[name])
+    exec(question.solution, names)
+    cases = [case for _, case in key.cases(question)]
+    for case, more in ((cases[0], ODD.values()), (cases[-1], ())):
+        right = names[name](*copy.deepcopy(case))
+        for value in [*more, *shapes_like(right)]:
+            if isinstance(right, bool) and value is right:
+                continue
+            start = time.process_time()
+            share, message = key.verdict(question, value, case)
+            assert share < 0.5, f"{value!r}: {message}"
+            assert time.process_time() - start < 5, f"{value!r} takes long to judge"
 
 
-@pytest.mark.parametrize("stem", MASTERS)
-def test_hidden_cases_follow_the_seed(stem):
-    one, two, again = (Key(MASTERS[stem], seed) for seed in (1, 2, 1))
+@pytest.mark.parametrize("stem", CHAPTERS)
+def test_hidden_cases_follow_the_seed(stem, boxes):
+    one, _ = boxes(stem)
+    again, two = Key(MASTERS[stem], one.seed), Key(MASTERS[stem], one.seed + 1)
     for question in MASTERS[stem].questions:
 
         def numbers(key, question=question):

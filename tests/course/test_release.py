@@ -1,5 +1,7 @@
 """Students' copies: made from the master, without what is private, and never stale."""
 
+import contextlib
+import io
 import json
 import shutil
 
@@ -7,7 +9,8 @@ import pytest
 from check_notebooks import canonical, problems
 from course.assignment import make_assignment, read_key
 from course.master import MasterError, read_master, without_solution
-from course.release import COPIES, MASTERS, masters, stale, student_copy, write_copies
+from course.matching import plain_python
+from course.release import COPIES, MASTERS, check_id, masters, stale, student_copy, write_copies
 from small_assignment import as_notebook, cells
 
 PATHS = [pytest.param(path, id=path.stem) for path in masters()]
@@ -89,12 +92,53 @@ def test_assignment_keeps_its_seed_and_refuses_another_version(tmp_path):
     handout, private = make_assignment(3, tmp_path)
     assert sorted(path.name for path in handout.iterdir()) == ["03_max_margin.ipynb", "README.md"]
     copy = json.loads((handout / "03_max_margin.ipynb").read_text())
-    assert copy == student_copy(read_master(private / "master.ipynb"))
+    assert copy == student_copy(read_master(private / "03_max_margin.ipynb"))
     seed = read_key(private).seed
     make_assignment(3, tmp_path)
     assert read_key(private).seed == seed
-    (private / "master.ipynb").write_text("{}")
+    (private / "03_max_margin.ipynb").write_text("{}")
     with pytest.raises(FileExistsError, match="another version"):
         make_assignment(3, tmp_path)
     with pytest.raises(FileNotFoundError, match="Chapter 99 has no exercises"):
         make_assignment(99, tmp_path)
+
+
+def test_a_key_that_is_lost_or_damaged_says_what_to_do(tmp_path):
+    _, private = make_assignment(3, tmp_path)
+    (private / "key.json").write_text("{}")
+    with pytest.raises(MasterError, match="should read"):
+        read_key(private)
+    (private / "key.json").unlink()
+    with pytest.raises(FileNotFoundError, match="is gone, and with it the seed"):
+        read_key(private)
+    (private / "key.json").write_text('{"seed": 1}')
+    assert read_key(private).seed == 1
+    (private / "checks.py").unlink()
+    with pytest.raises(FileNotFoundError, match="not the private folder"):
+        read_key(private)
+
+
+def run_all(notebook):
+    """What each code cell of a notebook prints, run from top to bottom."""
+    names, printed = {"__name__": "__main__"}, {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            shown = io.StringIO()
+            with contextlib.redirect_stdout(shown):
+                exec(plain_python("".join(cell["source"])), names)
+            printed[cell["id"]] = shown.getvalue()
+    return printed
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_copy_runs_from_top_to_bottom_and_says_what_is_missing(path):
+    master = read_master(path)
+    empty = run_all(json.loads((COPIES / path.name).read_text(encoding="utf-8")))
+    solved = run_all(student_copy(master, solved=True))
+    for question in master.questions:
+        lines = empty[check_id(question)].splitlines()
+        assert lines
+        assert all("0%" in line and "returns nothing yet" in line for line in lines)
+        right = solved[check_id(question)].splitlines()
+        assert len(right) == len(lines)
+        assert all("100%" in line for line in right), right

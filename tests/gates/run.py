@@ -33,6 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = "notebooks/01_minimum_norm.ipynb"
 PAGE = "book/teaching.md"
+EXERCISES = "course/01_minimum_norm.ipynb"
 
 RECORD = """\
 from implicit_bias import ledger
@@ -48,6 +49,7 @@ PAGES = [".venv/bin/python", "-m", "pytest", "-q", "tests/site/test_pages.py"]
 NOTEBOOKS = [".venv/bin/python", "tools/check_notebooks.py"]
 FLOORS = [".venv/bin/lint-imports"]
 NBVAL = [".venv/bin/python", "-m", "pytest", "-q", "--nbval-lax", CHAPTER]
+COPIES = [".venv/bin/python", "-m", "pytest", "-q", "-k", "copies", "tests/course/test_release.py"]
 
 
 class Copy:
@@ -282,6 +284,14 @@ GATES = [
         NBVAL,
         r"(?s)01_minimum_norm\.ipynb.*mismatch",
     ),
+    Gate(
+        "a stale copy of the exercises",
+        lambda copy: copy.change(
+            EXERCISES, lambda text: text.replace("Exercises of", "Excercises of")
+        ),
+        COPIES,
+        r"01_minimum_norm\.ipynb differs from its master: run `make exercises`",
+    ),
     Gate("an empty book", empty_book, BUILD, r"build: the built book lacks notebooks/01_minimum"),
 ]
 
@@ -293,7 +303,7 @@ def in_targets(copy: Copy) -> None:
         sys.exit("gates: the environment is out of date: run `make setup` first")
     for target, parts in {
         "book": ["tools/build.py"],
-        "test": ["--nbval-lax", "notebooks", "tools/build.py", "pytest tests/site"],
+        "test": ["--nbval-lax", "notebooks", "tests/course", "tools/build.py", "pytest tests/site"],
         "check": ["lint-imports", "tools/check_notebooks.py"],
     }.items():
         _, text = copy.run(["make", "-n", "-B", target])
@@ -341,7 +351,7 @@ def main() -> int:
         copy = Copy(folder / "one")
         copy.fill()
         in_targets(copy)
-        for command in (BUILD, PAGES, NOTEBOOKS, FLOORS, NBVAL):
+        for command in (BUILD, PAGES, NOTEBOOKS, FLOORS, NBVAL, COPIES):
             begun = time.monotonic()
             code, text = copy.run(command)
             show("nothing seeded", command, time.monotonic() - begun, "RED" if code else "green")

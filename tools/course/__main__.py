@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from course.assignment import make_assignment, read_key
 from course.grade import choose_walls, grade_folder
+from course.hand_ins import hand_ins
 from course.master import MasterError
 from course.release import ROOT, stale, write_copies
 from course.sandbox import WEAK, NoWalls
 
-BUILT = ROOT / "_build" / "course"
+BUILT = ROOT / "assignments"  # not in _build: `make clean` must not take the key
 
 
 def exercises(options: argparse.Namespace) -> int:
@@ -33,30 +35,57 @@ def assign(options: argparse.Namespace) -> int:
     return 0
 
 
+def private_folder(options: argparse.Namespace) -> Path:
+    """The key that was named, or the only one that was made here."""
+    if options.key is not None:
+        return Path(options.key)
+    made = sorted(BUILT.glob("*/private"))
+    if options.chapter:
+        made = [path for path in made if path.parent.name == f"{options.chapter:02d}"]
+    if len(made) != 1:
+        there = ", ".join(str(int(path.parent.name)) for path in made) or "none"
+        raise FileNotFoundError(
+            f"Which assignment is this? Those made in {BUILT}: {there}. Name the chapter "
+            "(CHAPTER=3) or the private folder (KEY=folder)."
+        )
+    return made[0]
+
+
 def marks(options: argparse.Namespace) -> int:
-    private = options.key
-    if private is None:
-        made = sorted(BUILT.glob("*/private"))
-        if options.chapter:
-            made = [path for path in made if path.parent.name == f"{options.chapter:02d}"]
-        if len(made) != 1:
-            print(
-                f"grade: {len(made)} assignments fit under {BUILT}: name the chapter (CHAPTER=3) "
-                "or the private folder (KEY=folder)."
-            )
-            return 2
-        private = made[0]
+    if not str(options.submissions).strip():
+        raise FileNotFoundError("Which submissions? Name their folder: make grade SUBMISSIONS=...")
+    folder = Path(options.submissions)
+    warnings.simplefilter("ignore", SyntaxWarning)  # of the students' code
     start = time.monotonic()
+    private = private_folder(options)
+    key = read_key(private)
+    todo, others = hand_ins(folder)
+    if others:
+        print(f"grade: not notebooks, so not graded: {', '.join(others)}")
     walls = choose_walls(options.isolation)
     if walls == "process":
         print(f"grade: WARNING: {WEAK}.")
     out = options.out or private.parent / "grades"
-    rows = grade_folder(options.submissions, read_key(private), out, walls=walls, jobs=options.jobs)
+    print(f"grade: {len(todo)} submissions to `{key.master.title}`", flush=True)
+    try:
+        rows = grade_folder(folder, key, out, walls=walls, jobs=options.jobs, again=options.again)
+    except KeyboardInterrupt:
+        print(
+            f"\ngrade: interrupted. What was graded is kept in {out / 'grades.csv'}; the same "
+            "command goes on from there."
+        )
+        return 130
     width = max(len(row.student) for row in rows)
     for row in rows:
-        print(f"{row.student:{width}s}  {row.total:6.2f}  {row.status}")
+        total = f"{row.total:6.2f}" if row.marks else "     -"
+        print(f"{row.student:{width}s}  {total}  {row.status}")
+    look = [row for row in rows if row.status == "look"]
+    if look:
+        print(f"grade: {len(look)} without a mark, for you to look at: the table says why.")
+    if len(look) == len(rows):
+        print(f"grade: is {private} the key to these submissions?")
     print(f"{len(rows)} graded in {time.monotonic() - start:.0f} s: {out / 'grades.csv'}")
-    return int(any(row.status == "look" for row in rows))
+    return int(bool(look))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,17 +99,18 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--out", type=Path)
     command.set_defaults(run=assign)
     command = commands.add_parser("grade", help="grade a folder of notebooks")
-    command.add_argument("submissions", type=Path)
+    command.add_argument("submissions")
     command.add_argument("--chapter", type=int)
     command.add_argument("--key", type=Path, help="the private folder of the assignment")
     command.add_argument("--out", type=Path)
     command.add_argument("--jobs", type=int, default=2)
+    command.add_argument("--again", action="store_true", help="also what was graded before")
     command.add_argument("--isolation", choices=["namespaces", "process"])
     command.set_defaults(run=marks)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
-    except (FileNotFoundError, FileExistsError, MasterError, NoWalls) as error:
+    except (FileNotFoundError, FileExistsError, PermissionError, MasterError, NoWalls) as error:
         print(f"course: {error}", file=sys.stderr)
         return 2
 

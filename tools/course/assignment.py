@@ -1,7 +1,7 @@
 """Make an assignment: one folder to hand out, one to keep.
 
     handout/NN_name.ipynb, README.md      for students
-    private/master.ipynb, key.json        for grading: solutions, hidden tests, and their seed
+    private/NN_name.ipynb, checks.py, key.json        for grading: solutions, hidden tests, a seed
 
 The seed is drawn once for each assignment, so that hidden cases of one year say nothing about those
 of the next, and kept, so that grading again gives the same marks.
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from check_notebooks import canonical
 
-from course.master import read_master
-from course.release import masters, student_copy
+from course.master import MasterError, read_master
+from course.release import CHECKS, checks_source, masters, student_copy
 from course.scoring import Key
 
 README = """\
@@ -29,7 +29,7 @@ below each answer checks it, as often as you like, and says what is wrong.
 
 Your functions are called on other inputs too, so an answer that is made for the visible ones gets
 a quarter of the points at most. They run without network and without files, and have {seconds:g}
-seconds for a question. Hand in the notebook, nothing else.
+seconds of computing for a question. Hand in the notebook, nothing else.
 """
 
 
@@ -58,8 +58,10 @@ def make_assignment(chapter: int, out: Path) -> tuple[Path, Path]:
     copy = canonical(student_copy(master))
     handout, private = out / "handout", out / "private"
     key = private / "key.json"
-    kept = private / "master.ipynb"
-    if key.exists() and kept.read_bytes() != source.read_bytes():
+    kept = {private / source.name: source, private / CHECKS.name: CHECKS}
+    if key.exists() and any(
+        not path.exists() or path.read_bytes() != now.read_bytes() for path, now in kept.items()
+    ):
         raise FileExistsError(
             f"{out} holds an assignment made from another version of {source.name}. Submissions "
             "to it need that version's tests, so it is left alone. Remove it if nobody has it, "
@@ -73,18 +75,36 @@ def make_assignment(chapter: int, out: Path) -> tuple[Path, Path]:
     readme = README.format(title=master.title, notebook=source.name, seconds=seconds)
     (handout / "README.md").write_text(readme, encoding="utf-8")
     if not key.exists():
-        shutil.copyfile(source, kept)
+        for path, now in kept.items():
+            shutil.copyfile(now, path)
         key.write_text(json.dumps({"seed": secrets.randbelow(2**31)}) + "\n", encoding="utf-8")
     return handout, private
 
 
 def read_key(private: Path) -> Key:
-    """What grades the submissions to an assignment."""
+    """What grades the submissions to an assignment.
+
+    Raises
+    ------
+    FileNotFoundError
+        If this is not its private folder, or a part of it is gone.
+    MasterError
+        If ``key.json`` cannot be read.
+    """
+    kept = [path for path in private.glob("[0-9][0-9]_*.ipynb") if path.is_file()]
+    key, checks = private / "key.json", private / CHECKS.name
+    if len(kept) != 1 or not checks.exists():
+        raise FileNotFoundError(
+            f"{private} is not the private folder of an assignment (a master, {checks.name} and "
+            "key.json). Make one with `make assignment CHAPTER=3`, or name it with KEY=folder."
+        )
     try:
-        seed = json.loads((private / "key.json").read_text(encoding="utf-8"))["seed"]
-        return Key(read_master(private / "master.ipynb"), int(seed))
+        seed = int(json.loads(key.read_text(encoding="utf-8"))["seed"])
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{private} is not the private folder of an assignment (key.json and master.ipynb). "
-            "Make one with `make assignment CHAPTER=3`, or name it with KEY=folder."
+            f"{key} is gone, and with it the seed of the hidden inputs. To grade with others of "
+            'the same kind, write {"seed": 1} into it; marks given before may change a little.'
         ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise MasterError(f'{key} should read {{"seed": NUMBER}}: {error!r}') from None
+    return Key(read_master(kept[0]), seed, checks_source(checks), (private,))

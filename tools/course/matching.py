@@ -23,13 +23,18 @@ from typing import Any
 from course.master import Master, Question, bound, source_of
 from course.release import answer_id, marker, student_copy
 
-LARGEST = 5 * 2**20
+LARGEST = 5 * 2**20  # bytes of a notebook, with its outputs
+LONGEST = 200_000  # characters of the student's own cells: syntax trees take a thousand times that
 _MAGIC = re.compile(r"^([ \t]*)[%!?].*$", re.MULTILINE)
 _ID = re.compile(r"[\w-]{1,64}")
 
 
 class Unreadable(ValueError):
     """A submission that is no notebook, with the reason for the report."""
+
+
+class Foreign(ValueError):
+    """A notebook that has nothing to do with the assignment."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +55,49 @@ class Answer:
     note: str = ""
 
 
-def read_submission(path: Path) -> list[Part]:
-    """The cells of a submission. Links, pipes, devices and huge files are refused unread."""
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a submission. Links, pipes, devices and huge files are refused unread."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise Unreadable(f"it cannot be opened, or is a link ({error.strerror})") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise Unreadable("it is not a plain file")
+        if about.st_nlink > 1:
+            raise Unreadable(
+                "it is a hard link, so it may be somebody else's file: copy the folder and grade "
+                "the copy"
+            )
         if about.st_size > LARGEST:
-            raise Unreadable(f"it has {about.st_size} bytes, more than the {LARGEST} allowed")
-        text = file.read(LARGEST + 1)
+            raise Unreadable(
+                f"it has {about.st_size} bytes, more than the {LARGEST} allowed: clear its outputs "
+                "and hand it in again"
+            )
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(LARGEST + 1)
+    finally:
+        os.close(descriptor)
+
+
+def read_submission(path: Path) -> list[Part]:
+    """The cells of a submission."""
+    return read_cells(read_bytes(path))
+
+
+def read_cells(text: bytes) -> list[Part]:
+    """The cells in the bytes of a notebook."""
     try:
         notebook = json.loads(text)
+        if isinstance(notebook, dict) and "worksheets" in notebook:
+            raise Unreadable("it has the format of before 2015: open it in JupyterLab and save it")
         cells = notebook["cells"]
         if not isinstance(cells, list):
             raise TypeError
         return [part(place, cell) for place, cell in enumerate(cells[:2000])]
+    except Unreadable:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Unreadable("it is not a notebook: its JSON is damaged, or has no cells") from None
 
@@ -96,10 +125,6 @@ def plain_python(source: str) -> str:
     return source if _tree(source) else _MAGIC.sub(r"\1pass", source)
 
 
-def _parsed(source: str) -> ast.Module | None:
-    return _tree(plain_python(source))
-
-
 def _binds(tree: ast.Module) -> set[str]:
     try:
         return set().union(*(bound(node) for node in tree.body))
@@ -107,21 +132,37 @@ def _binds(tree: ast.Module) -> set[str]:
         return set()
 
 
-def _uses(tree: ast.Module) -> set[str]:
-    return {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
+@dataclass(frozen=True)
+class Parsed:
+    """A cell with the names that it binds at its top level, and those that it uses."""
+
+    part: Part
+    binds: frozenset[str] = frozenset()
+    uses: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, part: Part) -> Parsed:
+        tree = _tree(plain_python(part.source))
+        if tree is None:
+            return cls(part)
+        names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+        uses = frozenset(node.id for node in names if isinstance(node.ctx, ast.Load))
+        return cls(part, frozenset(_binds(tree)), uses)
 
 
 def _names(source: str) -> set[str]:
-    """All names and attributes that a source mentions."""
-    tree = _tree(source)
-    nodes = list(ast.walk(tree)) if tree else []
-    return {node.id for node in nodes if isinstance(node, ast.Name)} | {
-        node.attr for node in nodes if isinstance(node, ast.Attribute)
-    }
+    """All names that a source mentions: variables, attributes, imports, and strings."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(source) or ast.Module([], [])):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias):
+            found |= set(node.name.split("."))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)  # getattr(module, "name")
+    return found
 
 
 def _squeezed(source: str) -> str:
@@ -138,27 +179,45 @@ class Matcher:
         self.checks = {cell["id"] for cell in copy if cell["id"].startswith("check")}
 
     def answers(self, parts: list[Part]) -> dict[str, Answer]:
-        """For each question what to run; no answer for a question has an empty list of cells."""
+        """For each question what to run; no answer for a question has an empty list of cells.
+
+        Raises
+        ------
+        Foreign
+            If no cell has anything to do with any question.
+        Unreadable
+            If there is more code than anybody would write.
+        """
+        if not any(self._ours(part) for part in parts):
+            raise Foreign(f"none of its cells belongs to `{self.master.title}`")
         own = [part for part in parts if not self._untouched(part)]
-        trees = {part.place: _parsed(part.source) for part in own}
-        return {q.name: self._answer(q, own, trees) for q in self.master.questions}
+        if sum(len(part.source) for part in own if part.code or self._ours(part)) > LONGEST:
+            raise Unreadable(f"its own cells have more than {LONGEST} characters of code")
+        cells = [Parsed.of(part) for part in own if part.code or self._ours(part)]
+        return {question.name: self._answer(question, cells) for question in self.master.questions}
+
+    def _ours(self, part: Part) -> bool:
+        """Whether a cell has the id, the marker line or the function of a question."""
+        return part.name in self.checks or any(
+            part.name == answer_id(question)
+            or marker(question) in part.source
+            or f"def {question.name}(" in part.source
+            for question in self.master.questions
+        )
 
     def _untouched(self, part: Part) -> bool:
         """Handed out by us and unchanged; a check cell is ours whatever was done to it."""
         return part.name in self.checks or _squeezed(part.source) in self.handed_out
 
-    def _answer(
-        self, question: Question, own: list[Part], trees: dict[int, ast.Module | None]
-    ) -> Answer:
+    def _answer(self, question: Question, own: list[Parsed]) -> Answer:
         marked, named = [], []
-        for part in own:
-            tree = trees[part.place]
+        for cell in own:
+            part = cell.part
             is_marked = part.name == answer_id(question) or marker(question) in part.source
-            defines = tree is not None and question.name in _binds(tree)
             if is_marked:
-                marked.append(part)
-            if defines and (part.code or is_marked):
-                named.append(part)
+                marked.append(cell)
+            if question.name in cell.binds and (part.code or is_marked):
+                named.append(cell)
         found = (named or marked)[-1:]
         if not found:
             return Answer(note="there is no answer: the cell is empty or has been deleted")
@@ -168,31 +227,29 @@ class Matcher:
             notes.append(f"your cell defines no function {question.name}, or is not valid Python")
         if len(named) > 1:
             notes.append(f"{len(named)} cells define {question.name}: the last one counts")
-        if not chosen.code:
+        if not chosen.part.code:
             notes.append("your answer's cell had become a text cell; it was run as code")
-        cells = [*self._needed(chosen, own, trees), plain_python(chosen.source)]
+        cells = [*self._needed(chosen, own), plain_python(chosen.part.source)]
         used = set().union(*(_names(cell) for cell in cells)) & question.without
         if used:
             names = " and ".join(sorted(used))
             return Answer(note=f"your answer uses {names}, which this question asks to do without")
         return Answer(cells, "; ".join(notes))
 
-    def _needed(
-        self, chosen: Part, own: list[Part], trees: dict[int, ast.Module | None]
-    ) -> list[str]:
+    def _needed(self, chosen: Parsed, own: list[Parsed]) -> list[str]:
         """The student's cells that define what the answer uses, and so on, in their order."""
-        needed: dict[int, Part] = {}
+        last = {
+            name: cell
+            for cell in own
+            if cell is not chosen and cell.part.code
+            for name in cell.binds
+        }
+        needed: dict[int, Parsed] = {}
         todo = [chosen]
         while todo:
-            tree = trees[todo.pop().place]
-            for name in sorted(_uses(tree)) if tree else []:
-                for part in reversed(own):
-                    other = trees[part.place]
-                    if part.place == chosen.place or not part.code or other is None:
-                        continue
-                    if name in _binds(other):
-                        if part.place not in needed:
-                            needed[part.place] = part
-                            todo.append(part)
-                        break
-        return [plain_python(needed[place].source) for place in sorted(needed)]
+            for name in todo.pop().uses:
+                cell = last.get(name)
+                if cell is not None and cell.part.place not in needed:
+                    needed[cell.part.place] = cell
+                    todo.append(cell)
+        return [plain_python(needed[place].part.source) for place in sorted(needed)]

@@ -42,9 +42,9 @@ def check_source(question: Question) -> str:
     return "\n\n\n".join([*(part.strip() for part in question.visible), call])
 
 
-def checks_source() -> str:
+def checks_source(path: Path = CHECKS) -> str:
     """The module `checks` without its docstring, as a cell."""
-    return CHECKS.read_text(encoding="utf-8").split('"""', 2)[2].strip()
+    return path.read_text(encoding="utf-8").split('"""', 2)[2].strip()
 
 
 def _cell(kind: str, name: str, source: str, *tags: str) -> Cell:

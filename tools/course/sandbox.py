@@ -3,34 +3,32 @@
     with Sandbox(limits) as box:
         box.start(setup)                               # the imports of the release copy
         box.ask("shortest", ["def shortest(...): ..."])
-        value = box.call("shortest", (X, y, w0))
+        value = box.call((X, y, w0))
         box.close_question()
 
 Whatever a submission does, a call returns a value or raises `Misbehaved` with one line for the
-report, before its deadline. The walls are in `jail`; `isolation()` says which are to be had here.
+report. A question has so many seconds of the processor's time, whatever else the machine does; the
+clock ends only what waits. The walls are in `jail`; `isolation()` says which are to be had here.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import Any, ClassVar
 
 from course import wire
 from course.jail import REFUSED
+from course.plan import HERE, Limits, plan
+from course.processes import end, usage
 
-HERE = Path(__file__).resolve().parent
 WEAK = (
     "no walls: the submission ran as an ordinary process, with limits on time and memory but free "
     "to read files and to use the network"
@@ -46,80 +44,52 @@ class NoWalls(RuntimeError):
     """This machine lets us build no sandbox."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a submission may use. Bytes, seconds, counts."""
-
-    start: float = 60.0
-    question: float = 20.0
-    cpu: int = 120
-    address_space: int = 3 * 2**30
-    memory: int = 2 * 2**30
-    file: int = 16 * 2**20
-    disk: int = 32 * 2**20
-    files: int = 256
-    processes: int = 64
-
-
-def visible() -> list[str]:
-    """What the inside sees of the machine: the interpreter, its packages, the system's libraries.
-
-    Not the repository: of it only the environment and the library are there, and neither holds an
-    answer.
-    """
-    import implicit_bias
-
-    library = Path(implicit_bias.__file__).resolve().parent
-    paths = [
-        *(Path(name) for name in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")),
-        Path("/etc/ld.so.cache"),
-        Path(sys.base_prefix),
-        Path(sys.prefix),
-        library,
-        HERE / "worker.py",
-        HERE / "wire.py",
-        *(Path(entry) for entry in sys.path if "site-packages" in entry),
-    ]
-    chosen: list[Path] = []
-    for path in paths:
-        inside = any(path == other or other in path.parents for other in chosen)
-        if path.exists() and not inside:
-            chosen.append(path)
-    return [str(path) for path in chosen]
-
-
-def _path_inside() -> str:
-    import implicit_bias
-
-    library = str(Path(implicit_bias.__file__).resolve().parent.parent)
-    packages = [entry for entry in sys.path if "site-packages" in entry]
-    return os.pathsep.join(dict.fromkeys([library, *packages, sysconfig.get_paths()["purelib"]]))
+class Stopped(RuntimeError):
+    """The grading was interrupted: nothing about the submission is known."""
 
 
 @cache
-def isolation() -> str:
-    """Which walls this machine lets us build: "namespaces", or "process" for none.
-
-    Tried, not guessed: a sandbox is started and must answer.
-    """
+def missing() -> str:
+    """Why no sandbox can be built here, or nothing. Tried, not guessed: one must answer."""
     if sys.platform != "linux":
-        return "process"
+        return f"{sys.platform} has no namespaces"
     try:
         with Sandbox(Limits(start=20), walls="namespaces") as box:
             box.start([])
-    except Misbehaved:
-        return "process"
-    return "namespaces"
+    except Misbehaved as error:
+        return str(error)
+    return ""
+
+
+def isolation() -> str:
+    """Which walls this machine lets us build: "namespaces", or "process" for none."""
+    return "process" if missing() else "namespaces"
 
 
 class Sandbox:
     """One process for one submission; see the top of this file."""
 
-    def __init__(self, limits: Limits = Limits(), walls: str = "namespaces") -> None:
+    stopped = threading.Event()  # set when the grading is interrupted: then none starts
+    running: ClassVar[set[int]] = set()
+
+    @classmethod
+    def stop_all(cls) -> None:
+        """End every sandbox of this process; those who wait for one get `Misbehaved`."""
+        cls.stopped.set()
+        for pid in list(cls.running):
+            end(pid)
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),  # noqa: B008
+        walls: str = "namespaces",
+    ) -> None:
         self.limits = limits
         self.walls = walls
         self.process: subprocess.Popen[bytes] | None = None
         self.deadline = 0.0
+        self.budget = math.inf  # of processor time, in all since the start
+        self.seconds = 0.0
         self.reason = ""
         self.started = False
         self._stop = threading.Event()
@@ -130,52 +100,16 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def plan(self, ask: int, tell: int) -> dict[str, Any]:
-        limits = self.limits
-        me = os.geteuid()
-        # Older kernels count all processes of a user against the limit, not those inside only.
-        # As root the inside has a user id of its own.
-        running = 0 if me == 0 else sum(_threads(p, me) for p in psutil.process_iter())
-        return {
-            "isolation": self.walls,
-            "root": self.folder.name,
-            "home": "/tmp" if self.walls == "namespaces" else self.folder.name,
-            "binds": visible(),
-            "uid": 200_000 + os.getpid() % 10_000 * 50 + threading.get_native_id() % 50,
-            "disk": limits.disk,
-            "ask": ask,
-            "tell": tell,
-            "command": [sys.executable, "-s", str(HERE / "worker.py")],
-            "environment": {
-                "PATH": "/usr/bin:/bin",
-                "HOME": "/tmp",
-                "LANG": "C.UTF-8",
-                "MPLBACKEND": "Agg",
-                "MPLCONFIGDIR": "/tmp",
-                "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-                "MKL_NUM_THREADS": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "PYTHONPATH": _path_inside(),
-            },
-            "limits": {
-                "CORE": 0,
-                "CPU": limits.cpu,
-                "AS": limits.address_space,
-                "FSIZE": limits.file,
-                "NOFILE": limits.files,
-                "NPROC": limits.processes + running,
-            },
-        }
-
     def start(self, setup: list[str]) -> None:
         """Start the process and run the release copy's own cells in it."""
+        if self.stopped.is_set():
+            raise Stopped
         self.folder = tempfile.TemporaryDirectory(prefix="course-")
         ask_out, self.asking = os.pipe()
         self.telling, tell_out = os.pipe()
         os.set_blocking(self.asking, False)
-        plan = self.plan(ask_out, tell_out)
-        command = [sys.executable, "-I", "-S", str(HERE / "jail.py"), json.dumps(plan)]
+        told = plan(self.limits, self.walls, self.folder.name, ask_out, tell_out)
+        command = [sys.executable, "-I", "-S", str(HERE / "jail.py"), json.dumps(told)]
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
@@ -185,19 +119,21 @@ class Sandbox:
             stderr=self.errors,
             cwd="/",
             env={},
+            start_new_session=True,  # a Ctrl-C is for the grader, not for a submission
         )
+        self.running.add(self.process.pid)
         os.close(ask_out)
         os.close(tell_out)
-        threading.Thread(target=self._watch, daemon=True).start()
-        self.deadline = time.monotonic() + self.limits.start
+        self._allow(self.limits.start)
+        threading.Thread(target=self._watch, args=(self.process.pid,), daemon=True).start()
         reply = self._exchange({"setup": setup})
         if not reply.get("ready"):
             self._fail(f"the sandbox could not import the exercises: {_line(reply.get('error'))}")
         self.started = True
 
     def ask(self, function: str, cells: list[str], seconds: float | None = None) -> None:
-        """Open a question: run the student's cells. All its calls share one deadline."""
-        self.deadline = time.monotonic() + (seconds or self.limits.question)
+        """Open a question: run the student's cells. All its calls share these seconds."""
+        self._allow(seconds or self.limits.question)
         reply = self._exchange({"function": function, "cells": cells})
         if reply.get("ran") is not True:
             error = _line(reply.get("error"))
@@ -227,6 +163,13 @@ class Sandbox:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def _allow(self, seconds: float) -> None:
+        """So much processor time from now on, and `patience` times that by the clock."""
+        self.seconds = seconds
+        spent = usage(self.process.pid)[1] if self.process else 0.0
+        self.budget = spent + seconds
+        self.deadline = time.monotonic() + seconds * self.limits.patience
+
     def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
         if not self.alive:
             self._fail("your code ended the process in which it runs")
@@ -234,7 +177,10 @@ class Sandbox:
             wire.send(self.asking, message, self.deadline)
             reply = wire.receive(self.telling, self.deadline)
         except TimeoutError:
-            self._fail("your code did not finish in the time allowed: does a loop never end?")
+            self._fail(
+                f"your code did not answer within {self.seconds * self.limits.patience:g} seconds: "
+                "does it wait for something?"
+            )
         except wire.WireError as error:
             self._fail(f"your code's reply {error}")
         except (EOFError, OSError):
@@ -251,22 +197,25 @@ class Sandbox:
             text = f"the sandbox {'is refused by the system' if refused else 'died'}: {why}"
         text = self.reason or text
         self.kill()
+        if self.stopped.is_set():
+            raise Stopped
         raise Misbehaved(text)
 
-    def _watch(self) -> None:
-        """Add up the memory of everything inside: limits of the kernel are for one process each."""
-        assert self.process is not None
+    def _watch(self, pid: int) -> None:
+        """Add up what everything inside uses: limits of the kernel are for one process each."""
         while not self._stop.wait(0.1):
-            used = 0
-            for process in _family(self.process.pid):
-                try:
-                    used += process.memory_info().rss
-                except psutil.Error:
-                    continue
-            if used > self.limits.memory:
+            memory, seconds = usage(pid)
+            if memory > self.limits.memory:
                 self.reason = "your code used more memory than is allowed, in all its processes"
-                _end(self.process.pid)
-                return
+            elif seconds > self.budget:
+                self.reason = (
+                    f"your code did not finish within {self.seconds:g} seconds of computing: "
+                    "does a loop never end?"
+                )
+            else:
+                continue
+            end(pid)
+            return
 
     def kill(self) -> None:
         """End everything inside, whatever it is doing. May be called twice."""
@@ -274,8 +223,9 @@ class Sandbox:
         if self.process is None:
             return
         if self.process.poll() is None:
-            _end(self.process.pid)
+            end(self.process.pid)
         self.process.wait()
+        self.running.discard(self.process.pid)
         for descriptor in (self.asking, self.telling):
             os.close(descriptor)
         self.errors.close()
@@ -289,29 +239,6 @@ def _status(process: subprocess.Popen[bytes]) -> int | None:
         return process.wait(1)
     except subprocess.TimeoutExpired:
         return None
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        first = psutil.Process(pid)
-        return [first, *first.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _end(pid: int) -> None:
-    for process in _family(pid):
-        try:
-            process.kill()
-        except psutil.Error:
-            continue
-
-
-def _threads(process: psutil.Process, user: int) -> int:
-    try:
-        return int(process.num_threads()) if process.uids().real == user else 0
-    except psutil.Error:
-        return 0
 
 
 def _line(text: Any) -> str:

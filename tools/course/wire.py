@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = 16 * 2**20  # bytes of one frame
+LARGEST = 4 * 2**20  # bytes of one frame
+LONGEST = 10_000  # items of a list, characters of a string
+BRACKETS = 50_000  # in one frame: as objects they take twenty times the bytes
 DTYPES = ("float64", "float32", "int64", "int32", "bool")
 _DEEPEST = 6
 
@@ -57,7 +59,11 @@ def decode(message: Any, depth: int = 0) -> Any:
     """The value that `encode` wrote. Tensors come back as tensors where torch is."""
     if depth > _DEEPEST:
         raise WireError(f"the value is nested more than {_DEEPEST} deep")
-    if message is None or isinstance(message, bool | str | float):
+    if message is None or isinstance(message, bool | float):
+        return message
+    if isinstance(message, str):
+        if len(message) > LONGEST:
+            raise WireError(f"a string of {len(message)} characters")
         return message
     if isinstance(message, int):
         if abs(message) > 2**63:
@@ -68,19 +74,19 @@ def decode(message: Any, depth: int = 0) -> Any:
     kind = message.get("kind")
     if kind in ("tuple", "list"):
         items = message.get("items")
-        if not isinstance(items, list) or len(items) > 10_000:
+        if not isinstance(items, list) or len(items) > LONGEST:
             raise WireError("a list of no or of too many items")
         found = [decode(item, depth + 1) for item in items]
         return tuple(found) if kind == "tuple" else found
     if kind not in ("array", "tensor"):
-        raise WireError(f"unknown kind of value {str(kind)[:40]!r}")
+        raise WireError(f"unknown kind of value {_short(kind)}")
     return _decode_array(message, kind)
 
 
 def _decode_array(message: dict[str, Any], kind: str) -> Any:
     dtype, shape, data = message.get("dtype"), message.get("shape"), message.get("data")
     if dtype not in DTYPES or not isinstance(data, str):
-        raise WireError(f"an array of {str(dtype)[:40]!r}")
+        raise WireError(f"an array of {_short(dtype)}")
     if not isinstance(shape, list) or len(shape) > 8:
         raise WireError("an array without a shape")
     if not all(type(side) is int and 0 <= side <= LARGEST for side in shape):
@@ -91,12 +97,19 @@ def _decode_array(message: dict[str, Any], kind: str) -> Any:
         raise WireError("an array whose bytes are not base64") from error
     if math.prod(shape) * np.dtype(dtype).itemsize != len(raw):
         raise WireError("an array whose shape disagrees with its bytes")
-    array = np.frombuffer(raw, dtype=dtype).reshape(shape).copy()
+    try:
+        array = np.frombuffer(raw, dtype=dtype).reshape(shape).copy()
+    except ValueError as error:  # one side is 0, and the others are astronomical
+        raise WireError("an array with an impossible shape") from error
     if kind == "array":
         return array
     import torch
 
     return torch.from_numpy(array)
+
+
+def _short(found: Any) -> str:
+    return repr(found[:40]) if isinstance(found, str) else f"that is a {type(found).__name__}"
 
 
 def send(descriptor: int, message: dict[str, Any], deadline: float | None = None) -> None:
@@ -115,8 +128,11 @@ def receive(descriptor: int, deadline: float | None = None) -> dict[str, Any]:
     length = int.from_bytes(_read(descriptor, 8, deadline), "big")
     if length > LARGEST:
         raise WireError(f"announces {length} bytes, more than the {LARGEST} that are taken")
+    body = _read(descriptor, length, deadline)
+    if body.count(b"[") + body.count(b"{") > BRACKETS:
+        raise WireError(f"has more than {BRACKETS} lists in it")
     try:
-        message = json.loads(_read(descriptor, length, deadline))
+        message = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise WireError("is not JSON") from error
     if not isinstance(message, dict):
@@ -139,6 +155,7 @@ def _wait(descriptor: int, deadline: float | None, write: bool = False) -> None:
     if deadline is None:
         return
     left = deadline - time.monotonic()
-    wanted = ([], [descriptor], []) if write else ([descriptor], [], [])
-    if left <= 0 or not any(select.select(*wanted, left)):
+    waiting = select.poll()  # unlike select, for any number of open files
+    waiting.register(descriptor, select.POLLOUT if write else select.POLLIN)
+    if left <= 0 or not waiting.poll(1000 * left):
         raise TimeoutError

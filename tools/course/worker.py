@@ -8,6 +8,7 @@ only changes its own values, which are judged outside.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import wire
 
 ASK, TELL = 3, 4
+PR_SET_DUMPABLE = 4
 _SHOWN = 300
 
 
@@ -53,7 +55,10 @@ def answer(request: dict[str, Any], names: dict[str, Any]) -> None:
             reply = {"value": wire.encode(function(*wire.decode(call["call"])))}
         except BaseException as error:
             reply = {"error": told(error)}
-        wire.send(TELL, reply)
+        try:
+            wire.send(TELL, reply)
+        except wire.WireError as error:
+            wire.send(TELL, {"error": told(error)})
 
 
 def main() -> None:
@@ -61,6 +66,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     names: dict[str, Any] = {"__name__": "__main__"}
     problem = run(wire.receive(ASK)["setup"], names)
+    os.dup2(1, 2)  # what a submission prints goes nowhere, and errors of the start have been said
+    reachable(False)
     wire.send(TELL, {"ready": problem is None, "error": problem})
     while True:
         request = wire.receive(ASK)
@@ -69,8 +76,8 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             status = 1
-            os.dup2(1, 2)  # what a submission prints goes nowhere
             try:
+                reachable(True)
                 answer(request, names)
                 status = 0
             finally:
@@ -79,6 +86,12 @@ def main() -> None:
         if os.getpid() == 1:  # the first process of the sandbox: nothing is left running
             with_nobody_left()
         wire.send(TELL, {"done": True})
+
+
+def reachable(yes: bool) -> None:
+    """Whether others may look into this process, by /proc or as its debugger."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, int(yes), 0, 0, 0)
 
 
 def with_nobody_left() -> None:
