@@ -191,10 +191,11 @@ class Sandbox:
 
     def _fail(self, text: str) -> None:
         if self.process is not None and not self.started:
-            refused = _status(self.process) == REFUSED
+            status = _status(self.process)
+            what = "is refused by the system" if status == REFUSED else f"died (status {status})"
             self.errors.seek(0)
             why = _line(self.errors.read()[-300:].decode(errors="replace"))
-            text = f"the sandbox {'is refused by the system' if refused else 'died'}: {why}"
+            text = f"the sandbox {what}: {why}"
         text = self.reason or text
         self.kill()
         if self.stopped.is_set():
