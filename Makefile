@@ -42,7 +42,7 @@ book: $(STAMP) ## Execute the notebooks and render the book; warnings are errors
 test: $(STAMP) ## Test the library, the notebooks and the built site
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules --nbval-lax \
 	  --ignore=tests/site --ignore=tests/gates --ignore=tests/colab --ignore=tests/course lib tests notebooks
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/course
+	$(BIN)/python -m pytest -n 2 tests/course
 	@$(BIN)/python tools/build.py
 	$(BIN)/python -m pytest tests/site -n 2
 

@@ -17,13 +17,7 @@ from course.sandbox import Limits, Misbehaved, Sandbox
 from course.scoring import Key
 
 MASTERS = {path.stem: read_master(path) for path in masters()}
-# One worker takes a whole chapter (`--dist loadgroup`), so that its sandbox starts once.
-CHAPTERS = [pytest.param(stem, marks=pytest.mark.xdist_group(stem), id=stem) for stem in MASTERS]
-QUESTIONS = [
-    pytest.param(stem, q.name, marks=pytest.mark.xdist_group(stem), id=f"{stem}-{q.name}")
-    for stem, master in MASTERS.items()
-    for q in master.questions
-]
+QUESTIONS = [(stem, q.name) for stem, master in MASTERS.items() for q in master.questions]
 
 # What a careless or a sly function returns. No judge may be pleased, or take long over it.
 ODD = {
@@ -115,7 +109,7 @@ def test_judge_is_not_pleased_by_odd_values(stem, name, boxes):
             assert time.process_time() - start < 5, f"{value!r} takes long to judge"
 
 
-@pytest.mark.parametrize("stem", CHAPTERS)
+@pytest.mark.parametrize("stem", MASTERS)
 def test_hidden_cases_follow_the_seed(stem, boxes):
     one, _ = boxes(stem)
     again, two = Key(MASTERS[stem], one.seed), Key(MASTERS[stem], one.seed + 1)
