@@ -7,6 +7,7 @@ Whole, the fonts weigh more than a page of the book.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -93,5 +94,6 @@ def thin(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, object]:
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table
     app.connect("build-finished", thin, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

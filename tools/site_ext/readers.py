@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import nbformat
 import rehome
 import resvg_py
+from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -213,6 +215,26 @@ def welcome(cell: Notebook, page: Page) -> None:
 # ------------------------------------------------------------------------------------- the build
 
 
+def executed(app: Sphinx, path: Path) -> Notebook | None:
+    """A notebook with the outputs of its page, or None in a build that executes nothing.
+
+    They are the cache's: of a run that it did not repeat, MyST-NB writes no notebook with outputs.
+    """
+    if app.config.nb_execution_mode != "cache":
+        return None
+    notebook = nbformat.read(path, as_version=4)
+    try:
+        _, whole = get_cache(app.env.mystnb_config.execution_cache_path).merge_match_into_notebook(
+            notebook
+        )
+    except KeyError:
+        raise ExtensionError(
+            f"no reader copy for Colab: the cache has no run of {path.name}, and its copy would "
+            "show no results. Remove _build and `make book`"
+        ) from None
+    return json.loads(nbformat.writes(whole))
+
+
 def write_readers(app: Sphinx, exception: Exception | None) -> None:
     """Write the reader copies when the pages have been written."""
     if exception or app.builder.name != "html":
@@ -223,11 +245,10 @@ def write_readers(app: Sphinx, exception: Exception | None) -> None:
     folder.mkdir(exist_ok=True)
     lines = []
     for docname in sorted(filter(CHAPTER.fullmatch, app.env.found_docs)):
-        notebook = json.loads(Path(app.env.doc2path(docname)).read_text(encoding="utf-8"))
-        run = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
-        executed = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else None
+        path = Path(app.env.doc2path(docname))
+        notebook = json.loads(path.read_text(encoding="utf-8"))
         try:
-            copy = reader_copy(notebook, Page(book, docname), executed)
+            copy = reader_copy(notebook, Page(book, docname), executed(app, path))
         except NotPlain as error:
             raise ExtensionError(f"no reader copy for Colab: {error}") from error
         file = f"{PurePosixPath(docname).name}.ipynb"
