@@ -67,7 +67,7 @@ def test_from_a_disk_too(name, site, open_page):
 
 
 def test_a_solution_opens(chapters, site, open_page):
-    for name in chapters:
+    for name in (chapters[0], chapters[-1]):
         tab = open_page((site / name).as_uri())
         for kind in ("solution", "proof"):
             folded = tab.locator(f"div.{kind}.dropdown")
