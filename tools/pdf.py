@@ -97,15 +97,18 @@ class Printer:
         return article
 
     def set_aside(self, page: str, article: Tag) -> None:
-        """Move the solutions of a page to the appendix, and leave a link to each."""
+        """Move the solutions of a page, code included, to the appendix, and leave links."""
         moved = []
-        for solution in article.select("div.solution"):
+        for solution in article.select("div.solution, div.cell.tag_hide-cell"):
+            moved.append(str(solution))
+            if "cell" in solution["class"]:
+                solution.decompose()
+                continue
             note = BeautifulSoup("", "html.parser").new_tag("p", attrs={"class": "to-solution"})
             link = BeautifulSoup("", "html.parser").new_tag("a", href=f"#{solution['id']}")
             link.string = "Solution in the appendix"
             note.append(link)
             solution.replace_with(note)
-            moved.append(str(solution))
         if moved:
             title = re.sub(r"\s+", " ", article.find("h1").get_text()).strip()
             self.solutions.append(f"<section><h2>{escape(title)}</h2>{''.join(moved)}</section>")

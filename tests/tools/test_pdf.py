@@ -16,13 +16,14 @@ PAGE = """<html><head><link rel="stylesheet" href="../_static/book.css?v=1">
 <img src="../_images/a.svg" alt="a" loading="lazy"></p><details><summary>s</summary>t</details>
 {more}</section></article></body></html>"""
 SOLUTION = '<div class="solution dropdown" id="sol"><p>It is <a href="#x">seven</a>.</p></div>'
+CODE = '<div class="cell tag_hide-cell"><details class="hide"><pre>3 + 4</pre></details></div>'
 
 
 @pytest.fixture
 def site(tmp_path):
     for name in PAGES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        more = SOLUTION if "01_a" in name else ""
+        more = SOLUTION + CODE if "01_a" in name else ""
         (tmp_path / name).write_text(PAGE.format(title=f"Title of {name}", more=more))
     urls = "".join(f"<url><loc>{BASE}{name}</loc></url>" for name in PAGES)
     (tmp_path / "sitemap.xml").write_text(f'<urlset xmlns="{MAPS}">{urls}</urlset>')
@@ -61,6 +62,9 @@ def test_solutions_stand_in_the_appendix_and_are_linked(printed):
     assert solution.find_previous("h1").get_text() == "Appendix: solutions"
     assert solution.find_previous("h2").get_text() == "Title of notebooks/01_a.html"
     assert solution.a["href"] == "#notebooks-01_a--x"
+    (code,) = printed.select("div.cell")
+    assert code.find_previous("h1").get_text() == "Appendix: solutions"
+    assert code.find_previous("div", class_="solution")["id"] == solution["id"]
     (note,) = printed.select(".to-solution a")
     assert note["href"] == f"#{solution['id']}"
 
