@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import torch
 
 
@@ -10,11 +11,16 @@ def as_vector(value, size, what="Your function"):
     if value is None or value is ...:
         raise ValueError(f"{what} returns nothing yet.")
     try:
-        vector = torch.as_tensor(value, dtype=torch.float64).detach()
+        if isinstance(value, np.ndarray):
+            value = np.ascontiguousarray(value)  # torch knows no negative strides
+        numbers = torch.as_tensor(value).detach()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(
             f"{what} returns a {type(value).__name__}, not numbers."
         ) from None
+    if numbers.is_complex():
+        raise ValueError(f"{what} returns complex numbers: take their real parts.")
+    vector = numbers.to(torch.float64)
     if tuple(vector.shape) != (size,):
         found = tuple(vector.shape)
         raise ValueError(f"{what} should return shape ({size},); it returned {found}.")
