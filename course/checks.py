@@ -21,6 +21,8 @@ def as_vector(value, size, what="Your function"):
     if numbers.is_complex():
         raise ValueError(f"{what} returns complex numbers: take their real parts.")
     vector = numbers.to(torch.float64)
+    if size == 1:
+        vector = vector.reshape(-1)  # a number is a vector of one
     if tuple(vector.shape) != (size,):
         found = tuple(vector.shape)
         raise ValueError(f"{what} should return shape ({size},); it returned {found}.")

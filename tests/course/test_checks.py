@@ -26,6 +26,13 @@ def test_numbers_of_any_kind_are_taken(value):
     assert torch.equal(as_vector(value, 3), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
 
 
+def test_a_number_is_a_vector_of_one():
+    for value in (2, 2.0, torch.tensor(2.0), np.float64(2), [2.0]):
+        assert as_vector(value, 1).tolist() == [2.0]
+    with pytest.raises(ValueError, match="shape"):
+        as_vector([[1.0, 2.0]], 1)
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [
