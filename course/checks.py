@@ -13,7 +13,10 @@ def as_vector(value, size, what="Your function"):
     try:
         if isinstance(value, np.ndarray):
             value = np.ascontiguousarray(value)  # torch knows no negative strides
-        numbers = torch.as_tensor(value).detach()
+        if isinstance(value, np.ndarray | torch.Tensor):
+            numbers = torch.as_tensor(value).detach()
+        else:
+            numbers = torch.as_tensor(value, dtype=torch.float64).detach()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(
             f"{what} returns a {type(value).__name__}, not numbers."

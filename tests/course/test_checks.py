@@ -26,6 +26,11 @@ def test_numbers_of_any_kind_are_taken(value):
     assert torch.equal(as_vector(value, 3), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
 
 
+def test_no_digit_is_lost():
+    assert as_vector([0.1, 0.2], 2).tolist() == [0.1, 0.2]
+    assert as_vector((np.float64(0.1), 0.2), 2).tolist() == [0.1, 0.2]
+
+
 def test_a_number_is_a_vector_of_one():
     for value in (2, 2.0, torch.tensor(2.0), np.float64(2), [2.0]):
         assert as_vector(value, 1).tolist() == [2.0]
