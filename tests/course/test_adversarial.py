@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -119,3 +120,28 @@ def test_links_and_pipes_are_not_followed(tmp_path, key, limits, walls, hand_in)
 def test_source_that_overwhelms_the_parser(source, tmp_path, key, limits, walls, hand_in):
     graded = grade_one("a", hand_in(tmp_path / "a.ipynb", double=source), key, limits, walls)
     assert [mark.share for mark in graded.marks] == [0, 1]
+
+
+BY_NUMBER = """
+import os, sys
+from course.sandbox import Limits, Sandbox
+
+held = [os.dup(1)]
+while held[-1] < {last}:
+    held.append(os.dup(1))
+with Sandbox(Limits(), "{walls}") as box:
+    box.start([])
+    print("started")
+"""
+
+
+def test_a_sandbox_starts_whatever_the_numbers_of_its_pipes(walls):
+    """Inside they become 3 and 4, on a way that must not run over one of them."""
+    for last in (5, 15, 16, 17):
+        run = subprocess.run(
+            [sys.executable, "-c", BY_NUMBER.format(last=last, walls=walls)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "tools")},
+            capture_output=True,
+            text=True,
+        )
+        assert run.stdout == "started\n", f"pipes after {last}: {run.stderr[-300:]}"

@@ -42,7 +42,12 @@ for claim in ledger.claims.values():
     if claim.chapter == {chapter} and claim.section:
         ledger.record(claim.id, measured=0.0, bound=1e-9, control=1.0, what="a stand-in")
 """
-DRAW = "import matplotlib.pyplot as plt\n\nplt.plot([0, 1]);"
+DRAW = """\
+import matplotlib.pyplot as plt
+from implicit_bias import plotting
+
+plotting.use()
+plt.plot([0, 1]);"""
 
 BUILD = ["make", "book"]
 PAGES = [".venv/bin/python", "-m", "pytest", "-q", "tests/site/test_pages.py"]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import re
@@ -165,7 +166,8 @@ def limit(limits: dict[str, int]) -> None:
 
 def start(plan: dict[str, Any], seccomp: ctypes.CDLL | None = None) -> None:
     """Become the interpreter of the submission: descriptors 3 and 4 are all it has."""
-    ask, tell = os.dup2(plan["ask"], 20), os.dup2(plan["tell"], 21)
+    # To numbers that nobody has: with a fixed one the first could fall on the second.
+    ask, tell = (fcntl.fcntl(plan[end], fcntl.F_DUPFD, 10) for end in ("ask", "tell"))
     nothing = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1):  # errors of the start go to `sandbox`; `worker` closes them later
         os.dup2(nothing, descriptor)
