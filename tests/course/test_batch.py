@@ -91,13 +91,15 @@ def test_an_interrupted_batch_goes_on_where_it_was(
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 from course.grade import grade_folder
 from course.master import read_master
 from course.sandbox import Limits
 from course.scoring import Key
 
+# Whoever runs these tests in the background ignores SIGINT, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder, master, out = map(Path, sys.argv[1:])
 try:
     grade_folder(folder, Key(read_master(master), 7), out, Limits(question=500))
@@ -123,7 +125,11 @@ def test_ctrl_c_ends_what_runs_and_keeps_what_is_done(tmp_path, master_path, key
         time.sleep(0.1)
     time.sleep(0.5)
     os.killpg(grader.pid, signal.SIGINT)  # as a terminal does, to all of the group
-    assert grader.wait(15) == 130  # what runs would take 20 seconds more
+    try:
+        assert grader.wait(15) == 130  # what runs would take 20 seconds more
+    finally:
+        grader.kill()
+        grader.wait()
     assert list(table(out)) == ["a"]
 
 
