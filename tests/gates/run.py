@@ -194,8 +194,11 @@ def add_epigraph(cell: dict) -> None:
 
 
 def empty_book(copy: Copy) -> None:
-    copy.change("_toc.yml", lambda _: "format: jb-book\nroot: book/nothing\n")
+    pages = "format: jb-book\nroot: book/nothing\nchapters:\n  - file: book/more\n"
+    copy.change("_toc.yml", lambda _: pages)
     copy.change("book/nothing.md", lambda _: "# Nothing\n\nThis book is empty.\n")
+    copy.change("book/more.md", lambda _: "# Nothing more\n\nSo is this page of it.\n")
+    copy.change("tools/site_ext/slides.toml", lambda _: "[controls]\n")
 
 
 GATES = [
