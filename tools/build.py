@@ -106,7 +106,8 @@ def prepare(root: Path = ROOT) -> bool:
         "notebooks": {
             path.relative_to(root).as_posix(): code_digest(path)
             for path in files(root, ["notebooks"])
-            if path.suffix == ".ipynb"
+            # Exercises carry the numbers of chapters, and are no pages.
+            if path.suffix == ".ipynb" and path.parent.name == "notebooks"
         },
     }
     if old == {**new, "good": True}:

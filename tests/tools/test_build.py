@@ -110,6 +110,13 @@ def test_a_change_to_text_keeps_all_that_was_executed(prepared, name):
     assert not (prepared / "_build" / "html").exists(), "pages are written anew"
 
 
+def test_an_exercise_is_no_page_and_runs_no_chapter_again(prepared):
+    (prepared / "notebooks" / "exercises").mkdir()
+    write_notebook(prepared, "print(1)", name="exercises/01_minimum_norm")
+    build.prepare(prepared)
+    assert records(prepared) == ["T1", "T2"]
+
+
 def test_after_a_failed_build_pages_are_read_again(prepared):
     (prepared / "book" / "index.md").write_text("# Broken\n")
     assert build.prepare(prepared)
