@@ -1,4 +1,5 @@
-"""What the book adds to Jupyter Book: light pages without a network, an address, slides."""
+"""What the book adds to Jupyter Book: light pages without a network, an address, the ledger,
+reader copies for Colab, slides."""
 
 from __future__ import annotations
 
