@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test check gates axe colab pdf links serve lab ledger bench exercises assignment grade rehome clean
+.PHONY: help setup book test check gates axe colab pdf links serve lab ledger bench exercises trial assignment grade rehome clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,9 +96,13 @@ COURSE := PYTHONPATH="$(CURDIR)/lib:$(CURDIR)/tools" $(BIN)/python -m course
 exercises: $(STAMP) ## Make the students' copies from the masters in course/
 	@$(COURSE) exercises
 
-assignment: $(STAMP) ## A folder to hand out and one to grade with (CHAPTER=3, OUT=folder)
-	@test -n "$(CHAPTER)" || { echo "make: which chapter? make assignment CHAPTER=3" >&2; exit 2; }
-	@$(COURSE) assignment "$(CHAPTER)" $(if $(OUT),--out "$(OUT)")
+trial: $(STAMP) ## Are exercises of your own fit to be assigned? (MASTER=03_exam.ipynb, SEEDS=20)
+	@test -n "$(MASTER)" || { echo "make: which master? make trial MASTER=03_exam.ipynb" >&2; exit 2; }
+	@$(COURSE) trial "$(MASTER)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ISOLATION),--isolation $(ISOLATION))
+
+assignment: $(STAMP) ## A folder to hand out, one to grade with (CHAPTER=3 or MASTER=file, OUT=folder)
+	@test -n "$(CHAPTER)$(MASTER)" || { echo "make: which chapter? make assignment CHAPTER=3" >&2; exit 2; }
+	@$(COURSE) assignment $(if $(MASTER),--master "$(MASTER)","$(CHAPTER)") $(if $(OUT),--out "$(OUT)")
 
 grade: $(STAMP) ## Grade a folder of notebooks (SUBMISSIONS=folder, CHAPTER=3 or KEY=folder)
 	@$(COURSE) grade $(if $(AGAIN),--again) $(if $(CHAPTER),--chapter $(CHAPTER)) $(if $(KEY),--key "$(KEY)") \

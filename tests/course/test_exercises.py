@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from course.master import read_master
-from course.matching import plain_python
 from course.release import masters
 from course.sandbox import Limits, Misbehaved, Sandbox
 from course.scoring import Key
+from course.trial import faults
 
 MASTERS = {path.stem: read_master(path) for path in masters()}
 QUESTIONS = [(stem, q.name) for stem, master in MASTERS.items() for q in master.questions]
@@ -56,24 +56,11 @@ def boxes(walls):
         sandbox.kill()
 
 
-def marked(boxes, stem, question, source):
-    key, sandbox = boxes(stem)
-    sandbox.ask(question.name, [plain_python(source)], 60)
-    mark = key.mark(question, sandbox.call)
-    sandbox.close_question()
-    return mark
-
-
 @pytest.mark.parametrize(("stem", "name"), QUESTIONS)
 def test_reference_scores_all_and_wrong_answers_less(stem, name, boxes):
     question = next(q for q in MASTERS[stem].questions if q.name == name)
-    reference = marked(boxes, stem, question, question.solution)
-    assert reference.share == pytest.approx(1), reference.message
-    assert len(question.wrong) >= 3
-    for wrong in question.wrong:
-        mark = marked(boxes, stem, question, wrong.source)
-        assert mark.share <= wrong.most < 1, f"{wrong.name}: {mark}"
-        assert wrong.says.lower() in mark.message.lower(), f"{wrong.name}: {mark}"
+    key, sandbox = boxes(stem)
+    assert faults(key, lambda: sandbox, question) == []
 
 
 def shapes_like(value):

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from check_notebooks import canonical, problems
-from course.assignment import make_assignment, read_key
+from course.assignment import make_assignment, master_of, read_key
 from course.master import MasterError, read_master, without_solution
 from course.matching import plain_python
 from course.release import COPIES, MASTERS, check_id, masters, stale, student_copy, write_copies
@@ -89,22 +89,22 @@ def test_a_damaged_master_says_what_is_missing(fault, tmp_path):
 
 
 def test_assignment_keeps_its_seed_and_refuses_another_version(tmp_path):
-    handout, private = make_assignment(3, tmp_path)
+    handout, private = make_assignment(master_of(3), tmp_path)
     assert sorted(path.name for path in handout.iterdir()) == ["03_max_margin.ipynb", "README.md"]
     copy = json.loads((handout / "03_max_margin.ipynb").read_text())
     assert copy == student_copy(read_master(private / "03_max_margin.ipynb"))
     seed = read_key(private).seed
-    make_assignment(3, tmp_path)
+    make_assignment(master_of(3), tmp_path)
     assert read_key(private).seed == seed
     (private / "03_max_margin.ipynb").write_text("{}")
     with pytest.raises(FileExistsError, match="another version"):
-        make_assignment(3, tmp_path)
+        make_assignment(master_of(3), tmp_path)
     with pytest.raises(FileNotFoundError, match="Chapter 99 has no exercises"):
-        make_assignment(99, tmp_path)
+        master_of(99)
 
 
 def test_a_key_that_is_lost_or_damaged_says_what_to_do(tmp_path):
-    _, private = make_assignment(3, tmp_path)
+    _, private = make_assignment(master_of(3), tmp_path)
     (private / "key.json").write_text("{}")
     with pytest.raises(MasterError, match="should read"):
         read_key(private)

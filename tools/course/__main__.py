@@ -1,4 +1,4 @@
-"""The commands behind `make exercises`, `make assignment` and `make grade`."""
+"""The commands behind `make exercises`, `make trial`, `make assignment` and `make grade`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import time
 import warnings
 from pathlib import Path
 
-from course.assignment import make_assignment, read_key
+from course.assignment import make_assignment, master_of, read_key
 from course.grade import choose_walls, grade_folder
 from course.hand_ins import hand_ins
-from course.master import MasterError
+from course.master import MasterError, read_master
 from course.release import ROOT, stale, write_copies
 from course.sandbox import WEAK, NoWalls
+from course.trial import trial
 
 BUILT = ROOT / "assignments"  # not in _build: `make clean` must not take the key
 
@@ -29,10 +30,26 @@ def exercises(options: argparse.Namespace) -> int:
 
 
 def assign(options: argparse.Namespace) -> int:
-    out = options.out or BUILT / f"{options.chapter:02d}"
-    handout, private = make_assignment(options.chapter, out)
+    if options.master is None:
+        source = master_of(options.chapter)
+        out = options.out or BUILT / f"{options.chapter:02d}"
+    else:
+        source = options.master
+        out = options.out or BUILT / source.stem
+    handout, private = make_assignment(source, out)
     print(f"to hand out: {handout}\nto grade with, never to hand out: {private}")
     return 0
+
+
+def try_out(options: argparse.Namespace) -> int:
+    start = time.monotonic()
+    master = read_master(options.master)
+    problems = trial(master, range(options.seeds), choose_walls(options.isolation))
+    for problem in problems:
+        print(f"trial: {problem}")
+    asked = f"{len(master.questions)} exercises with {options.seeds} seeds"
+    print(f"trial: {asked}, {len(problems)} problems, {time.monotonic() - start:.0f} s")
+    return int(bool(problems))
 
 
 def private_folder(options: argparse.Namespace) -> Path:
@@ -40,10 +57,10 @@ def private_folder(options: argparse.Namespace) -> Path:
     if options.key is not None:
         return Path(options.key)
     made = sorted(BUILT.glob("*/private"))
+    there = ", ".join(path.parent.name for path in made) or "none"
     if options.chapter:
         made = [path for path in made if path.parent.name == f"{options.chapter:02d}"]
     if len(made) != 1:
-        there = ", ".join(str(int(path.parent.name)) for path in made) or "none"
         raise FileNotFoundError(
             f"Which assignment is this? Those made in {BUILT}: {there}. Name the chapter "
             "(CHAPTER=3) or the private folder (KEY=folder)."
@@ -95,9 +112,16 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--check", action="store_true", help="only say which copies are stale")
     command.set_defaults(run=exercises)
     command = commands.add_parser("assignment", help="a folder to hand out, one to grade with")
-    command.add_argument("chapter", type=int)
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("chapter", type=int, nargs="?")
+    which.add_argument("--master", type=Path, help="exercises of your own")
     command.add_argument("--out", type=Path)
     command.set_defaults(run=assign)
+    command = commands.add_parser("trial", help="is a master fit to be assigned?")
+    command.add_argument("master", type=Path)
+    command.add_argument("--seeds", type=int, default=20)
+    command.add_argument("--isolation", choices=["namespaces", "process"])
+    command.set_defaults(run=try_out)
     command = commands.add_parser("grade", help="grade a folder of notebooks")
     command.add_argument("submissions")
     command.add_argument("--chapter", type=int)

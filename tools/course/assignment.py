@@ -45,15 +45,14 @@ def master_of(chapter: int) -> Path:
     return found[0]
 
 
-def make_assignment(chapter: int, out: Path) -> tuple[Path, Path]:
-    """Write ``handout`` and ``private`` into a folder; returns both.
+def make_assignment(source: Path, out: Path) -> tuple[Path, Path]:
+    """Write ``handout`` and ``private`` of a master into a folder; returns both.
 
     Raises
     ------
     FileExistsError
         If another version was assigned there: grading needs the one that students have.
     """
-    source = master_of(chapter)
     master = read_master(source)
     copy = canonical(student_copy(master))
     handout, private = out / "handout", out / "private"
