@@ -31,6 +31,7 @@ from pathlib import Path
 from edition import day
 
 ROOT = Path(__file__).resolve().parent.parent
+KERNELS = Path(__file__).resolve().parent / "jupyter"
 LIBRARY = ("lib", "requirements.txt")
 PAGES = ("_config.yml", "_toc.yml", "tools", "book", "notebooks", "pyproject.toml", "CITATION.cff")
 
@@ -142,6 +143,10 @@ def render(root: Path = ROOT) -> None:
             filter(None, [str(root / "lib"), os.environ.get("PYTHONPATH")])
         ),
     }
+    # Jupyter's own kernel, but for what it says, as a warning, on every start.
+    environment["JUPYTER_PATH"] = os.pathsep.join(
+        filter(None, [str(KERNELS), os.environ.get("JUPYTER_PATH")])
+    )
     environment.pop("MPLBACKEND", None)  # it would keep figures out of the pages
     program = Path(sys.executable).with_name("jupyter-book")
     command = [str(program), "build", ".", "-W", "--keep-going", "-n"]

@@ -138,8 +138,11 @@ def page(book):
     return (book / "_build" / "html" / "notebooks" / "01_minimum_norm.html").read_text()
 
 
-def test_editing_the_library_executes_again_what_imports_it(book):
+def test_editing_the_library_executes_again_what_imports_it(book, capfd):
     assert build.make(book)
+    said = "".join(capfd.readouterr())
+    assert "Executing notebook" in said
+    assert "WARNING" not in said
     assert "the answer is 41" in page(book)
     assert not build.make(book)
 
