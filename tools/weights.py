@@ -2,8 +2,8 @@
 
     python tools/weights.py     # a table; needs Chromium
 
-Mathematics (MathJax, which every page shares) is not counted, nor are, against the budget, the
-pictures, each a file of its own that is fetched when it comes into view.
+Mathematics (MathJax, which every page shares) is not counted. Pictures count where opening the page
+fetches them: the rest are fetched when a reader comes near them (see site_ext/pictures.py).
 """
 
 from __future__ import annotations
@@ -32,15 +32,13 @@ def gzipped(path: Path) -> int:
     return len(gzip.compress(path.read_bytes(), compresslevel=6, mtime=0))
 
 
-def weigh(
-    requests: Iterable[str], site: Path = SITE, apart: tuple[str, ...] = (MATHEMATICS, PICTURES)
-) -> dict[str, int]:
+def weigh(requests: Iterable[str], site: Path = SITE) -> dict[str, int]:
     """The weight of each file of the site among the addresses that a page asked for."""
     weights = {}
     for address in requests:
         parts = urlsplit(address)
         name = unquote(parts.path).lstrip("/")
-        if parts.scheme in ("http", "https") and not name.startswith(apart):
+        if parts.scheme in ("http", "https") and not name.startswith(MATHEMATICS):
             weights[name] = gzipped(site / name)
     return weights
 
@@ -81,11 +79,12 @@ def main() -> None:
             tab, requests = browser.new_page(), []
             tab.on("request", lambda request, seen=requests: seen.append(request.url))
             tab.goto(f"{address}/{name}", wait_until="networkidle")
-            total = sum(weigh(requests).values())
-            pictured = sum(weigh(requests, apart=(MATHEMATICS,)).values())
+            found = weigh(requests)
+            total = sum(found.values())
+            pictures = sum(weight for file, weight in found.items() if file.startswith(PICTURES))
             heavy += total > BUDGET
             print(
-                f"{name:50} {total / 1000:7.1f} kB, {pictured / 1000:7.1f} kB with pictures in view"
+                f"{name:50} {total / 1000:7.1f} kB, of which pictures {pictures / 1000:7.1f} kB"
                 f"{'  TOO HEAVY' * (total > BUDGET)}"
             )
             tab.close()

@@ -35,6 +35,10 @@ def main(folder: Path, pages: list[str]) -> None:
                 for name in pages:
                     tab.goto((SITE / name).as_uri())
                     tab.evaluate("() => window.MathJax?.startup?.promise")
+                    tab.evaluate(  # pictures out of view would be missing
+                        "() => Promise.all([...document.images].map("
+                        "image => { image.loading = 'eager'; return image.decode(); }))"
+                    )
                     target = folder / f"{Path(name).stem}-{width}-{scheme}.png"
                     tab.screenshot(path=target, full_page=True)
                     print(target)

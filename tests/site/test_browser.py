@@ -55,6 +55,25 @@ def test_every_page_is_light_on_a_phone_and_loads_without_an_error(any_page, add
     assert width <= 1, f"{any_page} scrolls sideways on a phone by {width} px: {worst}"
 
 
+def test_pictures_come_with_the_reader_and_push_nothing_away(chapters, address, open_page):
+    """Opening a chapter fetches few of its pictures, reading it all; no line moves meanwhile."""
+    for name in chapters:
+        tab = open_page(f"{address}/{name}", width=400)
+        tab.wait_for_load_state("networkidle")
+        images = tab.locator(".bd-article figure img")
+        wanted = set(images.evaluate_all("es => es.map(e => e.src)"))
+        assert len(wanted & set(tab.requests)) < len(wanted), f"{name} fetches all pictures at once"
+        places = "() => [...document.querySelectorAll('h2, figure')].map(e => e.offsetTop)"
+        before = tab.evaluate(places)
+        for image in images.all():
+            image.scroll_into_view_if_needed()
+            loaded = "image => image.complete && image.naturalWidth > 0"
+            tab.wait_for_function(loaded, arg=image.element_handle(), timeout=10_000)
+        after = tab.evaluate(places)
+        moved = max(abs(one - other) for one, other in zip(before, after, strict=True))
+        assert moved <= 2, f"{name}: its pictures move the text by {moved} px"
+
+
 @pytest.mark.parametrize(
     "name", ["book/index", "notebooks/01_minimum_norm", "book/ledger", "search"]
 )

@@ -166,6 +166,13 @@ def test_images_have_alternative_text(pages):
     assert not silent, "images without alternative text:\n" + "\n".join(silent)
 
 
+def test_figures_keep_their_place_and_are_fetched_late(pages, chapters):
+    for name in chapters:
+        for image in pages[name].select(".bd-article figure img"):
+            assert image.get("loading") == "lazy", f"{name}: {image}"
+            assert min(int(image["width"]), int(image["height"])) > 0, f"{name}: {image}"
+
+
 def test_the_text_for_a_figure_says_what_it_shows(pages, chapters):
     said = Counter()
     for name in chapters:

@@ -9,6 +9,6 @@ from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for part in ("offline", "icons", "ledger_page", "published", "readers", "slides"):
+    for part in ("offline", "icons", "ledger_page", "pictures", "published", "readers", "slides"):
         app.setup_extension(f"site_ext.{part}")
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
