@@ -7,7 +7,8 @@ PORT   ?= 8000
 
 BIN    := $(VENV)/bin
 # The lowest supported versions have wheels up to Python 3.12, which is Colab's.
-COLAB_PYTHON ?= $(firstword $(foreach p,python3.12 python3.11,$(shell command -v $(p))) $(PYTHON))
+# Asked to run, since a version manager names versions that it does not have.
+COLAB_PYTHON ?= $(firstword $(foreach p,python3.12 python3.11,$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)) $(PYTHON))
 # The environment is rebuilt exactly when what it is made from changes.
 STAMP  := $(VENV)/.installed-$(firstword $(shell cat requirements.txt pyproject.toml | cksum))
 CODE   := lib tests tools benchmarks notebooks course
