@@ -15,6 +15,7 @@ from course.sandbox import Limits, Misbehaved, Sandbox
 from course.scoring import Key, Mark
 
 SECONDS = 60.0  # for an answer; a student has those of the question
+LIMITS = Limits(cpu=24 * 3600)  # the answers of all seeds share a process
 FEWEST = 3  # wrong answers, or a judge that is easily pleased goes unseen
 
 
@@ -46,7 +47,7 @@ def faults(key: Key, ready: Ready, question: Question) -> list[str]:
         if wrong.most >= 1:
             found.append(f"`{wrong.name}` may get everything: is it wrong?")
         mark = mark_of(key, ready, question, wrong.source)
-        if mark.share > wrong.most:
+        if mark.share > wrong.most + 1e-9:
             found.append(f"`{wrong.name}` gets {mark.share:.0%}, {wrong.most:.0%} is the most")
         if wrong.says.lower() not in mark.message.lower():
             found.append(f'`{wrong.name}` is not told "{wrong.says}" but: {mark.message}')
@@ -61,7 +62,7 @@ def trial(master: Master, seeds: Iterable[int], walls: str) -> list[str]:
 
         def ready() -> Sandbox:
             if not (started and started[-1].alive):
-                started.append(stack.enter_context(Sandbox(Limits(), walls)))
+                started.append(stack.enter_context(Sandbox(LIMITS, walls)))
                 started[-1].start(key.setup)
             return started[-1]
 
