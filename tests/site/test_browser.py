@@ -160,6 +160,26 @@ def test_a_wide_formula_can_be_scrolled_from_the_keyboard(site, open_page, chapt
     assert not unreached, unreached
 
 
+def test_no_line_begins_with_the_comma_after_a_formula(site, open_page, chapters):
+    for name in chapters[:2]:
+        tab = open_page((site / name).as_uri(), width=400)
+        tab.wait_for_function("document.querySelector('mjx-container')")
+        lines = tab.locator(".bd-article p > span.close:visible").evaluate_all(
+            """spans => spans.filter(
+              (span) => span.lastChild.nodeType === Node.TEXT_NODE && !span.querySelector(".wide")
+            ).map((span) => {
+              const range = document.createRange();
+              range.selectNodeContents(span.lastChild);
+              const box = span.querySelector("mjx-container").getBoundingClientRect();
+              const end = range.getBoundingClientRect();
+              return [end.left >= box.right - 1 && end.top < box.bottom, span.textContent];
+            })"""
+        )
+        broken = [text for together, text in lines if not together]
+        assert len(lines) > 30
+        assert not broken, f"{name}: {len(broken)} of {len(lines)} broken: {broken[:3]}"
+
+
 def test_a_page_that_is_not_there_is_answered_from_any_depth(site, open_page):
     front = (site / "index.html").read_text(encoding="utf-8")
     canonical = re.search(r'rel="canonical" href="([^"]*)book/index\.html"', front)

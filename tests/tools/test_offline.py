@@ -1,5 +1,6 @@
 """What is mended on every page, and what counts as asking the network."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +39,15 @@ def test_theorems_keep_their_label_and_lose_repeated_ids():
     assert offline.mend_body(body) == (
         '<div class="proof theorem admonition" id="ch1-a"><section></section>'
     )
+
+
+def test_a_formula_keeps_its_comma():
+    x = '<span class="math notranslate nohighlight">\\(x&lt;1\\)</span>'
+    body = f"<p>If {x}, then (with {x}) {x}-norms of ({x}, {x}) are <em>{x}</em> here: {x} too.</p>"
+    mended = offline.mend_body(body)
+    close = re.findall(r'<span class="close">(.*?</span>[^<]*)</span>', mended)
+    assert close == [f"{x},", f"{x})", f"{x}-norms", f"({x},", f"{x})"]
+    assert re.sub(r'<span class="close">(.*?</span>[^<]*)</span>', r"\1", mended) == body
 
 
 @pytest.mark.parametrize(

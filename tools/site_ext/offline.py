@@ -30,6 +30,8 @@ FETCHED = re.compile(
 )
 FOLDED_PROOF = re.compile(r'(<div class="proof(?=[^"]*\bdropdown\b)[^"]*"[^>]*>\s*)<p>(Proof)\.\s*')
 REPEATED_ID = re.compile(r' id="(?:proof|exercise|solution)-content"|(?<=admonition") id="proof"')
+# A formula in a line, with what stands close to it: browsers would break the line between them.
+CLOSE = re.compile(r'([(\[“‘]*)(<span class="math[^"]*">[^<]*</span>)([^\s<&]{0,12})')
 logger = logging.getLogger(__name__)
 
 
@@ -61,6 +63,12 @@ def disconnect(app: Sphinx, package: str) -> None:
         ]
 
 
+def keep_close(match: re.Match[str]) -> str:
+    """A formula and its comma, in one piece."""
+    before, formula, after = match.groups()
+    return f'<span class="close">{match[0]}</span>' if before or after else formula
+
+
 def mend_body(body: str) -> str:
     """The text of a page, without faults that keep screen readers or scripts from it."""
     # A list whose children are no list items; a role that no longer exists.
@@ -70,6 +78,7 @@ def mend_body(body: str) -> str:
     body = REPEATED_ID.sub("", body)
     # A name that hides the words shown.
     body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    body = CLOSE.sub(keep_close, body)
     # A folded proof needs a title to unfold it by.
     return FOLDED_PROOF.sub(r'\1<p class="admonition-title">\2</p>\n<p>', body)
 
