@@ -54,6 +54,7 @@ def test_every_page_is_light_on_a_phone_and_loads_without_an_error(any_page, add
     )
     assert width <= 1, f"{any_page} scrolls sideways on a phone by {width} px: {worst}"
     claims = tab.locator(".cell_output .ledger-rows")
+    assert claims.count() == any_page.startswith("notebooks/")
     hidden = claims.evaluate_all("es => es.filter(e => e.scrollWidth > e.clientWidth + 1).length")
     assert not hidden, f"{any_page}: what its claims measure lies out of sight on a phone"
 

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LOADS = ("script", "img", "iframe", "source", "video", "audio", "embed", "object")
 AWAY = re.compile(r"(https?:)?//")
 IN_CSS = re.compile(r"(?:url\(|@import)\s*['\"]?([^'\")\s]+)")
-RAW = re.compile(r"`{3,}\{|:{3,}\s*\{|\{(prf:)?(ref|numref|eq|cite\S*|doc|func|class)\}`")
+RAW = re.compile(
+    r"`{3,}\{|:{3,}\s*\{|\{(prf:)?(ref|numref|eq|cite\S*|doc|func|class)\}`|\$[^$\n]+\$"
+)
 
 
 def addresses(soup):

@@ -46,6 +46,7 @@ def test_who_is_cited_is_listed_with_that_year(path, known):
             continue
         names = re.split(r", | and ", re.sub(r"[ ,(]*\d{4}.*", "", words))
         names = [name for name in names if name and name != "others"]
+        assert names, f"{path.name} cites {words}, and does not say whom"
         listed = [
             entry
             for entry in known

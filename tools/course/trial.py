@@ -16,8 +16,8 @@ from course.scoring import Key, Mark
 
 SECONDS = 60.0  # for an answer; a student has those of the question
 LIMITS = Limits(cpu=24 * 3600)  # the answers of all seeds share a process
+ROUNDING = 1e-9  # a share is a sum of a few floats
 FEWEST = 3  # wrong answers, or a judge that is easily pleased goes unseen
-
 
 Ready = Callable[[], Sandbox]  # a sandbox that has run the setup, and is alive
 
@@ -39,7 +39,7 @@ def faults(key: Key, ready: Ready, question: Question) -> list[str]:
     """What is wrong with a question, each in a sentence that names the answer."""
     found = []
     reference = mark_of(key, ready, question, question.solution)
-    if reference.share < 1 - 1e-9:
+    if reference.share < 1 - ROUNDING:
         found.append(f"the reference gets {reference.share:.0%}: {reference.message}")
     if len(question.wrong) < FEWEST:
         found.append(f"{len(question.wrong)} wrong answers, and {FEWEST} are asked")
@@ -47,7 +47,7 @@ def faults(key: Key, ready: Ready, question: Question) -> list[str]:
         if wrong.most >= 1:
             found.append(f"`{wrong.name}` may get everything: is it wrong?")
         mark = mark_of(key, ready, question, wrong.source)
-        if mark.share > wrong.most + 1e-9:
+        if mark.share > wrong.most + ROUNDING:
             found.append(f"`{wrong.name}` gets {mark.share:.0%}, {wrong.most:.0%} is the most")
         if wrong.says.lower() not in mark.message.lower():
             found.append(f'`{wrong.name}` is not told "{wrong.says}" but: {mark.message}')
